@@ -1,0 +1,1 @@
+"""The twinline command: one module per noun, speaking protos only."""

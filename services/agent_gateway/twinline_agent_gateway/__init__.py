@@ -1,0 +1,1 @@
+"""Streams to v5 agents: enrolment, presence, delivery."""

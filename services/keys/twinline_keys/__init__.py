@@ -1,0 +1,1 @@
+"""Keys: cloud keys, credentials, certificates, people and their tokens."""

@@ -1,0 +1,1 @@
+"""Servers and their lifecycle: images, templates, deployments, clouds, boot and decommission."""

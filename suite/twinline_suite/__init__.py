@@ -1,0 +1,1 @@
+"""Every service in one process: `twinline up` and `twinline demo`."""
