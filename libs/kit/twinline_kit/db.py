@@ -1,0 +1,238 @@
+"""Databases: opening SQLite or PostgreSQL by URL, bringing the schema up to date, and times that stay in UTC."""
+
+import contextlib
+import os
+import secrets
+import sqlite3
+import threading
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import event
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.types import TypeDecorator
+
+from twinline_kit.errors import FailedPrecondition
+
+_BUSY_TIMEOUT = 30  # seconds to wait for another writer
+# Alembic keeps the migration under way in module globals.
+_one_at_a_time = threading.Lock()
+_POOL = {"pool_size": 8, "max_overflow": 24, "pool_timeout": 30}
+
+
+class DatabaseUnusable(FailedPrecondition):
+    """The database cannot be opened or written."""
+
+    reason = "DATABASE_UNUSABLE"
+
+
+class DatabaseTooNew(FailedPrecondition):
+    """The database was made by a newer Twinline than this one."""
+
+    reason = "DATABASE_TOO_NEW"
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment: aware datetimes in, UTC out, on both databases. A naive datetime is refused with ValueError."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        """To UTC."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value!r} has no time zone: use clock.now()")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        """SQLite has forgotten the zone, PostgreSQL answers in the session's."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def open(url: str) -> sa.Engine:  # read as db.open
+    """An engine for `sqlite:///path` or `postgresql://...`, tried out once: DatabaseUnusable says what is wrong."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        # The text may hold a password, so it is not repeated.
+        raise DatabaseUnusable(
+            "the database url cannot be read: give sqlite:///path or postgresql://host/name"
+        ) from None
+    backend = parsed.get_backend_name()
+    if backend == "sqlite":
+        return _open_sqlite(parsed)
+    if backend == "postgresql":
+        return _open_postgresql(parsed)
+    raise DatabaseUnusable(f"no support for {backend} databases: give sqlite:///path or postgresql://host/name")
+
+
+def migrate(engine: sa.Engine, package: str) -> None:
+    """Bring the schema to the newest revision in `<package>/migrations/versions`, all in one transaction.
+
+    Of several processes that start at once one migrates while the others wait. DatabaseTooNew when the database has
+    a revision that the code does not know.
+    """
+    script = _script(package)
+    with _one_at_a_time, engine.connect() as connection, _alone(connection, package):
+        _refuse_newer(connection, script, package)
+        _upgrade(connection, script)
+        _check_references(connection)
+        connection.commit()
+
+
+def insert_ignore(table: Any, engine: sa.Engine) -> sa.Insert:
+    """An INSERT into `table` (a Table or a mapped class) that leaves out rows which conflict with existing ones."""
+    if engine.dialect.name == "postgresql":
+        return postgresql.insert(table).on_conflict_do_nothing()
+    return sqlite.insert(table).on_conflict_do_nothing()
+
+
+def _open_sqlite(url: sa.URL) -> sa.Engine:
+    if not url.database or url.database == ":memory:":
+        raise DatabaseUnusable("a database in memory is lost with its connection: give sqlite:///path")
+    path = Path(url.database)
+    # IMMEDIATE: a transaction takes the write lock with its first write and waits for it, instead of failing later.
+    arguments = {"timeout": _BUSY_TIMEOUT, "isolation_level": "IMMEDIATE"}
+    engine = sa.create_engine(url.set(drivername="sqlite"), connect_args=arguments, **_POOL)
+    event.listen(engine, "connect", _prepare_sqlite)
+    try:
+        if not path.exists():
+            _create_private(path)
+        with engine.connect() as connection:
+            _try_writing(connection)
+    except OSError as error:
+        raise _unusable(path, (error.strerror or str(error)).lower()) from error
+    except DBAPIError as error:
+        engine.dispose()
+        raise _unusable(path, str(error.orig)) from error
+    return engine
+
+
+def _create_private(path: Path) -> None:
+    """Make an empty file for its owner only: it will hold secrets. SQLite gives its side files the same mode."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    # Closed before it has the name: closing a file ends every lock that this process' connections hold on it.
+    os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        draft.unlink()
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:
+    _use_wal(connection)
+    connection.execute("PRAGMA synchronous=NORMAL")
+    connection.execute("PRAGMA foreign_keys=ON")
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Turn the write-ahead log on. The first time needs the file to itself, for which SQLite does not wait on its own."""
+    deadline = time.monotonic() + _BUSY_TIMEOUT
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
+def _try_writing(connection: sa.Connection) -> None:
+    """Write what is there already, to learn now whether the disk takes it."""
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+    connection.exec_driver_sql(f"PRAGMA user_version={int(version)}")
+    connection.commit()
+
+
+def _unusable(path: Path, why: str) -> DatabaseUnusable:
+    text = f"cannot use database {path}: {why}; check that its folder exists, is writable, and has free space"
+    return DatabaseUnusable(text, path=str(path))
+
+
+def _open_postgresql(url: sa.URL) -> sa.Engine:
+    arguments = {"connect_timeout": 10, "application_name": "twinline"}
+    engine = sa.create_engine(
+        url.set(drivername="postgresql+psycopg"), connect_args=arguments, pool_pre_ping=True, **_POOL
+    )
+    try:
+        engine.connect().close()
+    except DBAPIError as error:
+        engine.dispose()
+        where = url.render_as_string(hide_password=True)
+        why = " ".join(str(error.orig).split())
+        raise DatabaseUnusable(f"cannot use database {where}: {why}", url=where) from error
+    return engine
+
+
+def _script(package: str) -> ScriptDirectory:
+    module = import_module(package)
+    folder = Path(next(iter(module.__path__))) / "migrations"
+    return ScriptDirectory(str(folder), version_locations=[str(folder / "versions")])
+
+
+@contextmanager
+def _alone(connection: sa.Connection, package: str) -> Iterator[None]:
+    """Hold the lock that lets one process migrate at a time, in the transaction that the migrations run in."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(zlib.crc32(f"twinline {package}".encode()))))
+        yield
+        return
+    # Batch mode copies a table and drops the old one, which enforced references would turn into deletes.
+    connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        connection.rollback()  # of nothing, once committed
+        connection.exec_driver_sql("PRAGMA foreign_keys=ON")
+
+
+def _refuse_newer(connection: sa.Connection, script: ScriptDirectory, package: str) -> None:
+    known = {revision.revision for revision in script.walk_revisions()}
+    unknown = set(MigrationContext.configure(connection).get_current_heads()) - known
+    if unknown:
+        found = ", ".join(sorted(unknown))
+        text = (
+            f"the database of {package} has revision {found}, which this version does not know: start a newer Twinline"
+        )
+        raise DatabaseTooNew(text, package=package, revision=found)
+
+
+def _upgrade(connection: sa.Connection, script: ScriptDirectory) -> None:
+    def steps(revision: Any, _: MigrationContext) -> Any:
+        return script._upgrade_revs("head", revision)  # what alembic's own upgrade command calls
+
+    with EnvironmentContext(Config(), script, fn=steps, destination_rev="head") as environment:
+        environment.configure(connection=connection, render_as_batch=True)
+        environment.run_migrations()
+
+
+def _check_references(connection: sa.Connection) -> None:
+    if connection.dialect.name != "sqlite":
+        return
+    broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+    if broken:
+        raise DatabaseUnusable(
+            f"the migration would leave {len(broken)} rows without what they refer to; nothing was changed"
+        )

@@ -1,0 +1,54 @@
+"""Opaque page tokens for keyset pagination: a token holds the position after which the next page starts."""
+
+import base64
+import binascii
+import hashlib
+import json
+
+from twinline_kit.errors import InvalidArgument
+
+_VERSION = 1
+
+
+class BadPageToken(InvalidArgument):
+    """A page token that we did not make, or made for another list."""
+
+    reason = "BAD_PAGE_TOKEN"
+
+
+def encode(*position: str, filter: str = "") -> str:
+    """The token for the page after `position` (sort columns of the last row) of the list that `filter` describes."""
+    content = json.dumps([_VERSION, _digest(filter), *position], separators=(",", ":"))
+    return base64.urlsafe_b64encode(content.encode()).decode().rstrip("=")
+
+
+def decode(token: str, *, filter: str = "", parts: int | None = None) -> tuple[str, ...]:
+    """The position in `token`; () for the empty token, which asks for the first page.
+
+    BadPageToken when we did not make it, when it was made for another filter, or has not `parts` columns.
+    """
+    if not token:
+        return ()
+    try:
+        content = json.loads(base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True))
+    except (binascii.Error, ValueError, RecursionError):
+        content = None
+    if not isinstance(content, list) or content[:1] != [_VERSION] or not all(isinstance(x, str) for x in content[1:]):
+        raise BadPageToken("page_token is not one of ours: start again without one")
+    if content[1:2] != [_digest(filter)]:
+        raise BadPageToken("page_token belongs to a list with another filter: start again without one")
+    position = tuple(content[2:])
+    if parts is not None and len(position) != parts:
+        raise BadPageToken("page_token belongs to another list: start again without one")
+    return position
+
+
+def page_size(requested: int, default: int = 100, maximum: int = 1000) -> int:
+    """How many rows to return: `default` for 0, at most `maximum`; a negative number is InvalidArgument."""
+    if requested < 0:
+        raise InvalidArgument("page_size is negative: leave it out or ask for 1 or more", field="page_size")
+    return min(requested or default, maximum)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

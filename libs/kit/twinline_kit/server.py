@@ -1,0 +1,243 @@
+"""Runs services: one grpc.aio server with an API port (TLS and tokens) and a mesh port (mutual TLS)."""
+
+import asyncio
+import errno
+import logging
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped, unused-ignore]
+from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped, unused-ignore]
+
+from twinline_kit import auth, interceptors, logs, loops, telemetry
+from twinline_kit.auth import Access, TokenVerifier
+from twinline_kit.client import MAX_MESSAGE, MAX_METADATA, Options
+from twinline_kit.errors import Error, FailedPrecondition
+from twinline_kit.tls import Identity
+
+if TYPE_CHECKING:
+    from twinline_kit.settings import ServiceSettings
+
+log = logging.getLogger(__name__)
+
+OPTIONS: Options = [
+    # Two servers on one port would each get half of the calls: a taken port must be an error.
+    ("grpc.so_reuseport", 0),
+    # Else the core sheds new calls at random once a thousand or so wait for Python, as when a fleet reconnects.
+    ("grpc.server.max_pending_requests", 100_000),
+    ("grpc.server.max_pending_requests_hard_limit", 200_000),
+    ("grpc.max_concurrent_streams", 100_000),
+    ("grpc.max_receive_message_length", MAX_MESSAGE),
+    ("grpc.max_metadata_size", MAX_METADATA),
+    ("grpc.absolute_max_metadata_size", 2 * MAX_METADATA),
+    # Else each message of a quiet stream costs a ping.
+    ("grpc.http2.bdp_probe", 0),
+    # A peer that is gone without a word is noticed within 50 s, on streams that have nothing to say, too.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    # Half-open connections must not pile up.
+    ("grpc.server_handshake_timeout_ms", 20_000),
+]
+"""How every server is tuned."""
+
+
+class PortInUse(FailedPrecondition):
+    """Another process listens on the address."""
+
+    reason = "PORT_IN_USE"
+
+
+class CannotListen(FailedPrecondition):
+    """The address is not ours, not an address, or not allowed to us."""
+
+    reason = "CANNOT_LISTEN"
+
+
+@dataclass(frozen=True)
+class Service:
+    """One gRPC service: its full proto name, the generated function that adds it to a server, who may call what."""
+
+    name: str
+    register: Callable[[grpc.aio.Server], None]
+    access: Access
+
+
+@dataclass(frozen=True)
+class Listen:
+    """Where to listen: two `host:port`; port 0 takes a free one."""
+
+    api: str
+    mesh: str
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Where a server listens: two `host:port` with the real ports."""
+
+    api: str
+    mesh: str
+
+
+Background = Callable[[], Awaitable[None]]
+"""Work beside the RPCs, until it is cancelled."""
+
+
+@dataclass(frozen=True)
+class App:
+    """What a service package's `build` makes: its gRPC services, who checks tokens, and its background work."""
+
+    services: Sequence[Service]
+    verifier: TokenVerifier
+    background: Sequence[Background] = field(default=())
+
+
+@asynccontextmanager
+async def serving(
+    listen: Listen, services: Sequence[Service], *, identity: Identity, verifier: TokenVerifier, grace: float = 5.0
+) -> AsyncIterator[Bound]:
+    """Serve `services` on both ports within the block; then say NOT_SERVING and give calls `grace` seconds to end.
+
+    PortInUse or CannotListen when an address cannot be had.
+    """
+    access = auth.merge([interceptors.INFRASTRUCTURE, *(service.access for service in services)])
+    around = interceptors.Around(interceptors.concerns(access, verifier))
+    server = grpc.aio.server(interceptors=[around], options=OPTIONS)
+    checker = health.aio.HealthServicer()
+    await _register(server, services, checker)
+    pair = [(identity.key, identity.certificate)]
+    try:
+        api = _bind(server, listen.api, grpc.ssl_server_credentials(pair))
+        mesh = _bind(server, listen.mesh, grpc.ssl_server_credentials(pair, identity.ca, require_client_auth=True))
+        await server.start()
+        log.info("serving", extra={"api": api, "mesh": mesh, "services": ",".join(each.name for each in services)})
+        yield Bound(api, mesh)
+    finally:
+        await checker.enter_graceful_shutdown()
+        await server.stop(grace)
+        log.info("stopped serving")
+
+
+async def run(listen: Listen, services: Sequence[Service], *, identity: Identity, verifier: TokenVerifier) -> None:
+    """`serving` until SIGTERM or SIGINT."""
+    with stop_signals() as stopped:
+        async with serving(listen, services, identity=identity, verifier=verifier):
+            await stopped.wait()
+
+
+S = TypeVar("S", bound="ServiceSettings")
+
+
+def run_app(settings: S, build: Callable[[S], AbstractAsyncContextManager[App]]) -> None:
+    """All that a service's `__main__` does: logs, telemetry, event loop, `build`, serve until SIGTERM or SIGINT.
+
+    What cannot start says why on standard error and exits with status 1.
+    """
+    loops.use_uvloop_if_there()
+    logs.setup(settings.service_name())
+    telemetry.start(settings.service_name())
+    try:
+        asyncio.run(serve_app(settings, build))
+    except Error as error:
+        sys.exit(f"twinline {settings.service_name()}: {error.message} ({error.reason})")
+    finally:
+        telemetry.stop()
+
+
+async def serve_app(settings: S, build: Callable[[S], AbstractAsyncContextManager[App]]) -> None:
+    """Build, serve, and do the background work until SIGTERM or SIGINT."""
+    with stop_signals() as stopped:
+        async with (
+            build(settings) as app,
+            serving(settings.listen(), app.services, identity=settings.identity(), verifier=app.verifier),
+            working(app.background),
+        ):
+            await stopped.wait()
+
+
+@asynccontextmanager
+async def working(background: Sequence[Background]) -> AsyncIterator[None]:
+    """Do the background work within the block. Work that fails ends the block, and its error comes out here."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_to_coroutine(work)) for work in background]
+            yield
+            for task in tasks:
+                task.cancel()
+    except BaseExceptionGroup as several:
+        raise several.exceptions[0] from several
+
+
+@contextmanager
+def stop_signals() -> Iterator[asyncio.Event]:
+    """An event that the first SIGTERM or SIGINT sets; the second one does what it does by default."""
+    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+
+    def release() -> None:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+    def stop() -> None:
+        stopped.set()
+        release()
+
+    for number in numbers:
+        loop.add_signal_handler(number, stop)
+    try:
+        yield stopped
+    finally:
+        release()
+
+
+async def _to_coroutine(work: Background) -> None:
+    await work()
+
+
+async def _register(server: grpc.aio.Server, services: Sequence[Service], checker: health.aio.HealthServicer) -> None:
+    for service in services:
+        service.register(server)
+        await checker.set(service.name, health_pb2.HealthCheckResponse.SERVING)
+    health_pb2_grpc.add_HealthServicer_to_server(checker, server)
+    names = [service.name for service in services]
+    reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+
+
+def _bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials) -> str:
+    try:
+        port = server.add_secure_port(address, credentials)
+    except RuntimeError as error:
+        raise _why_not(address) from error
+    return f"{address.rpartition(':')[0]}:{port}"
+
+
+def _why_not(address: str) -> FailedPrecondition:
+    """grpc says only that it failed; the operating system tells more."""
+    host, _, port = address.rpartition(":")
+    try:
+        found = socket.getaddrinfo(
+            host.strip("[]") or None, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        for family, kind, protocol, _, target in found:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(target)
+                probe.listen()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            text = f"{address} is in use: stop the process that listens there, or choose another port"
+            return PortInUse(text, address=address)
+        text = f"cannot listen on {address}: {(error.strerror or str(error)).lower()}; choose another address"
+        return CannotListen(text, address=address)
+    except ValueError:
+        pass
+    return CannotListen(f"cannot listen on {address}: give it as host:port and check the certificate", address=address)

@@ -1,0 +1,53 @@
+"""Fixtures that every test may ask for.
+
+What they need is imported when they run, so that the tests of one member need no other member installed.
+"""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.peers.authority import Certificates
+    from tests.peers.postgres import Server
+    from tests.peers.serving import Served
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> "Certificates":
+    """The suite's certificate authority, made once for the session."""
+    from tests.peers.authority import Certificates
+
+    return Certificates(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator["Server"]:
+    """A PostgreSQL server, started with the first test that needs one."""
+    from tests.peers import postgres
+
+    with postgres.running() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A fresh database on each kind of server in turn."""
+    with ExitStack() as stack:
+        if request.param == "sqlite":
+            yield f"sqlite:///{tmp_path / 'twinline.db'}"
+        else:
+            server: Server = request.getfixturevalue("postgres_server")
+            yield stack.enter_context(server.database())
+
+
+@pytest.fixture
+async def keys(authority: "Certificates", tmp_path: Path) -> AsyncIterator["Served"]:
+    """A real keys service with the people `admin` and `observer`, for the services that ask it who calls."""
+    from tests.peers.keys import running_keys
+
+    async with running_keys(authority, tmp_path / "keys") as served:
+        yield served

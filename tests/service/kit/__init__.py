@@ -1,0 +1,1 @@
+"""The kit against real servers, channels and databases."""

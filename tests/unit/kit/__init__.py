@@ -1,0 +1,1 @@
+"""The parts of the kit that need no server."""
