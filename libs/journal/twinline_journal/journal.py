@@ -1,0 +1,131 @@
+"""The journal of this host: tasks started through the runner, everything else read from their files."""
+
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from time import time
+
+from twinline_journal.remote import runner, runner_name
+from twinline_journal.spec import TaskSpec, check_task_id, frame
+from twinline_journal.status import State, Status, read_status
+
+_ENDED = frozenset({State.FINISHED, State.INTERRUPTED})
+
+
+class JournalError(Exception):
+    """The runner refused or could not do it; the message says why and what to do."""
+
+
+class Journal:
+    """Tasks of this host under `root`. Calls block on the disk and on short processes; use threads from async code."""
+
+    def __init__(self, root: Path, *, shell: str = "/bin/sh", environ: Mapping[str, str] | None = None) -> None:
+        """`shell` is a command that runs POSIX sh; scripts inherit `environ`, by default this process's own."""
+        self._root = root.absolute()
+        self._tasks = self._root / "tasks"
+        self._shell = shell
+        self._environ = environ
+
+    def start(self, spec: TaskSpec) -> Status:
+        """Start the task once: a second call for its id runs nothing. Returns when the disk has the acceptance.
+
+        Raises JournalError when the host cannot run it; nothing was started then.
+        """
+        status = self.status(spec.task_id)
+        if status.state in (State.ABSENT, State.ACCEPTED):
+            self._run("start", stdin=frame(spec))
+            status = self.status(spec.task_id)
+        return status
+
+    def status(self, task_id: str) -> Status:
+        """Return what the task's files say; ABSENT for an unknown one."""
+        return read_status(self._folder(task_id))
+
+    def list(self) -> list[Status]:
+        """Return all tasks that are not forgotten, in no order."""
+        return [read_status(folder) for folder in self._folders() if not (folder / "forgotten").exists()]
+
+    def read(self, task_id: str, offset: int, limit: int) -> bytes:
+        """Return at most `limit` bytes of output from byte `offset` on; empty when there are none (yet)."""
+        size = min(limit, self.status(task_id).output_size - offset)
+        if size <= 0:
+            return b""
+        with (self._folder(task_id) / "output").open("rb") as output:
+            output.seek(offset)
+            return output.read(size)
+
+    def cancel(self, task_id: str) -> None:
+        """End the task by TERM, then KILL after its grace, to its process group. One not started yet never starts."""
+        if self.status(task_id).state not in _ENDED:
+            self._run("cancel", check_task_id(task_id))
+
+    def forget(self, task_id: str) -> None:
+        """Let `sweep` drop an ended task. Raises JournalError for one that has not ended; an unknown one is fine."""
+        state = self.status(task_id).state
+        if state in _ENDED:
+            (self._folder(task_id) / "forgotten").touch(mode=0o600)
+        elif state is not State.ABSENT:
+            raise JournalError(f"task {task_id} is {state}: cancel it first")
+
+    def sweep(self, *, max_age: float, max_bytes: int) -> None:
+        """Drop ended tasks older than `max_age` seconds, then forgotten ones, oldest first, down to `max_bytes`.
+
+        A delivery of a dropped task would run it again, so `max_age` must be longer than any delivery can be late.
+        """
+        ended = sorted((_age(folder), folder) for folder in self._folders() if read_status(folder).state in _ENDED)
+        total = sum(map(_bytes, self._folders()))
+        for age, folder in reversed(ended):
+            if age > max_age or (total > max_bytes and (folder / "forgotten").exists()):
+                total -= _bytes(folder)
+                self._drop(folder)
+
+    def _drop(self, folder: Path) -> None:
+        # out of the way first: half a journal must never be seen
+        dropped = self._root / f"dropped-{folder.name}.{os.getpid()}"
+        folder.rename(dropped)
+        shutil.rmtree(dropped, ignore_errors=True)
+
+    def _folder(self, task_id: str) -> Path:
+        return self._tasks / check_task_id(task_id)
+
+    def _folders(self) -> Iterator[Path]:
+        return self._tasks.iterdir() if self._tasks.is_dir() else iter(())
+
+    def _run(self, *words: str, stdin: bytes = b"") -> None:
+        environ = {**(os.environ if self._environ is None else self._environ)}
+        environ |= {"TWINLINE_JOURNAL": str(self._root), "TWINLINE_SHELL": self._shell}
+        command = [*shlex.split(self._shell), str(self._runner()), *words]
+        done = subprocess.run(command, input=stdin, env=environ, capture_output=True, check=False)
+        if done.returncode != 0:
+            text = done.stderr.decode(errors="replace").strip().removeprefix("twinline: ")
+            raise JournalError(text or f"runner ended with status {done.returncode}")
+
+    def _runner(self) -> Path:
+        """The runner's file; tasks keep using theirs when this package is replaced under them."""
+        path = self._root / runner_name()
+        if not path.exists():
+            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            copy = path.with_name(f"{path.name}.{os.getpid()}-{os.urandom(4).hex()}")
+            copy.touch(mode=0o600, exist_ok=False)
+            copy.write_bytes(runner())
+            copy.replace(path)
+        return path
+
+
+def _age(folder: Path) -> float:
+    for name in ("exit", "pid", "task"):
+        if (folder / name).exists():
+            return time() - (folder / name).stat().st_mtime
+    return time() - folder.stat().st_mtime
+
+
+def _bytes(folder: Path) -> int:
+    total = 0
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):  # a script that just ended is tidied up
+            total += path.lstat().st_size
+    return total

@@ -1,0 +1,405 @@
+#!/bin/sh
+# The task runner: starts a task at most once on this host, keeps its journal, and answers from its files alone.
+#
+#   start | run ID OFFSET        a framed task on stdin; `run` then follows it
+#   follow ID OFFSET [MARKER]    output from OFFSET on stdout until the end, status lines on stderr
+#   status ID | cancel ID | forget ID...
+#   supervise | lead | end       inner steps, each in its own process
+#
+# Files of <root>/tasks/<id>/, and who writes them:
+#   task     start      limits and the host's boot id; fsynced before the acknowledgement, so a reboot is always noticed
+#   script   start
+#   env      start      0600; gone once `lead` has read it
+#   pid      supervise  line 1, created exclusively: whoever creates it, and nobody else, may start the script
+#            lead       line 2: process group, its start time, when
+#   output   the script stdout and stderr, append only
+#   stop     cancel, or the watchdog: why the script is being ended
+#   exit     supervise  one line, by rename
+#
+# Needs Linux, a POSIX sh (dash, bash, busybox) and awk, date, dd, du, find, head, ls, mkdir, mv, rm, rmdir, sleep;
+# and setsid, or else perl. Times are hundredths of a second, for sh has no fractions.
+set -u
+
+say() { printf 'twinline-status id=%s state=%s %s\n' "$id" "$state" "$detail" >&2; }
+die() { printf 'twinline: %s\n' "$*" >&2; exit 1; }
+
+# --- the host ---------------------------------------------------------------------------------------------------------
+
+# $since = start time of process $1, $pgrp its group; fails when it is gone or a zombie. The name in /proc/PID/stat may
+# hold anything, blanks, brackets and newlines too, so fields are counted from the last bracket.
+since() {
+    since= pgrp= stat= part=
+    [ -r "/proc/$1/stat" ] || return 1
+    { while read -r part; do stat="$stat $part"; done <"/proc/$1/stat"; } 2>/dev/null
+    set -- ${stat##*) }
+    [ $# -ge 20 ] && [ "$1" != Z ] && [ "$1" != X ] && since=${20} pgrp=$3
+}
+
+alive() { [ -n "$1" ] && since "$1" && [ "$since" = "$2" ]; }
+
+read_boot() { host_boot=0; read -r host_boot </proc/sys/kernel/random/boot_id; }
+
+# $clock never jumps when somebody sets the time.
+read_clock() {
+    read -r clock _ </proc/uptime
+    clock=$((${clock%.*} * 100 + 1${clock#*.} - 100))       # "08" would be a bad octal number
+}
+
+read_epoch() { epoch=$(date +%s.%N); case $epoch in *[!0-9.]* | *.) epoch=${epoch%%.*} ;; esac; }
+
+seconds() { seconds=$(($1 / 100)).$(($1 / 10 % 10))$(($1 % 10)); }
+
+nap() { seconds "$1"; sleep "$seconds" 2>/dev/null || sleep 1; }       # old sleeps know whole seconds only
+
+file_size() { size=0; [ -e "$1" ] || return 0; set -- $(ls -ln "$1"); size=${5:-0}; }
+
+# Creates file $1 with the line $2, unless it is there: one caller wins.
+create() {
+    set -C
+    { printf '%s\n' "$2" >"$1"; } 2>/dev/null
+    set +C -- $?
+    return "$1"
+}
+
+# $group starts a command in a process group of its own, $detach also lets go of it, without `&` (see wait_for_lead):
+# a setsid that leads a group forks, hence two of them detach.
+find_group() {
+    command -v awk >/dev/null || die 'no awk on this host: install it'
+    if command -v setsid >/dev/null; then group=setsid detach='setsid setsid'
+    elif command -v perl >/dev/null; then
+        group='perl -MPOSIX -e setsid;exec@ARGV' detach='perl -MPOSIX -e fork&&exit;setsid;exec@ARGV'
+    else die 'no setsid and no perl on this host: install util-linux'; fi
+}
+
+detached() { $detach $shell "$self" "$@" </dev/null >/dev/null 2>&1; }
+
+# --- a journal's files (the working directory is the task's) ----------------------------------------------------------
+
+enter() {
+    case $1 in '' | -* | *[!abcdefghijklmnopqrstuvwxyz0123456789-]*) die "bad task id '$1'" ;; esac
+    id=$1 suffix=${2-} dir=$root/tasks/$1
+    cd "$dir" 2>/dev/null
+}
+
+read_task() {
+    timeout= kill_after=1000 max_output= task_boot=
+    [ -s task ] && read -r _ _ timeout kill_after max_output task_boot <task
+}
+
+# $sup and $lead, each with its start time; empty when not written (yet). $claimed: there is a mark.
+read_pid() {
+    claimed= sup= sup_since= boot= lead= lead_since= began= part=
+    [ -e pid ] || return 0
+    claimed=yes
+    while read -r part a b c; do
+        case $part in supervisor) sup=$a sup_since=$b boot=$c ;; group) lead=$a lead_since=$b began=$c ;; esac
+    done <pid
+}
+
+claim() { since $$; read_boot; create pid "supervisor $$ $since $host_boot"; }
+
+finished() { [ -e exit ] && read -r detail <exit && state=finished && size=${detail##*size=} && size=${size%% *}; }
+
+# $state, $detail and $size of the task, from its files alone.
+look() {
+    detail= size=0 state=absent
+    [ -d "$dir" ] || return 0
+    finished && return
+    state=accepted why=
+    read_task; read_boot
+    read_pid
+    for _ in 1 2 3 4 5; do          # created, but its line not written yet
+        [ -n "$claimed" ] && [ -z "$sup" ] || break
+        nap 10; read_pid
+    done
+    judge
+    [ "$state" = interrupted ] && finished && return      # it was written while we looked
+    file_size output
+    [ -n "$max_output" ] && [ "$size" -gt "$max_output" ] && size=$max_output
+    detail="reason=$why size=$size started=$began"
+}
+
+judge() {
+    if [ "${boot:-${task_boot:-$host_boot}}" != "$host_boot" ]; then state=interrupted why=host_rebooted
+    elif [ -n "$lead" ]; then
+        if alive "$lead" "$lead_since" || alive "$sup" "$sup_since"; then state=running
+        else state=interrupted why=process_gone; fi
+    elif [ -n "$claimed" ] && ! alive "$sup" "$sup_since"; then state=interrupted why=start_unknown
+    fi
+}
+
+# --- start ------------------------------------------------------------------------------------------------------------
+
+start() {
+    word= version= env=
+    read -r word version id digest timeout kill_after max_output bytes
+    [ "$word $version" = 'twinline-task 1' ] || die 'no task frame on stdin: send one made for this runner'
+    IFS= read -r env
+    find_group
+    if enter "$id" || ! make_directory; then
+        enter "$id" || die "cannot make $dir"
+        settled && return
+        suffix=.$$                      # whoever made the directory was cut off: our files do not meet theirs
+    fi
+    receive
+    detached supervise "$id" "$suffix"
+}
+
+make_directory() {
+    [ -d "$root/tasks" ] || mkdir -p "$root/tasks" || die "cannot make $root/tasks"
+    mkdir "$dir" 2>/dev/null && cd "$dir"
+}
+
+# Whether somebody else has the start in hand. Waiting is only thrift: `claim` decides who starts.
+settled() {
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
+        look
+        [ "$state" != absent ] || die "the first delivery of $id was cut off: send it again"
+        [ "$state" = accepted ] && [ -z "$claimed" ] || return 0
+        nap 10
+    done
+    return 1
+}
+
+receive() {
+    [ -z "$env" ] || printf %b "$env" >"env$suffix" || discard "cannot write $dir/env"
+    head -c "$bytes" >"script$suffix"
+    file_size "script$suffix"
+    [ "$size" = "$bytes" ] || discard "script of $id came incomplete, $size of $bytes bytes: send it again"
+    read_boot
+    [ -s task ] || dd of=task conv=fsync 2>/dev/null <<EOF || { rm -f task; discard "cannot write $dir/task"; }
+$id $digest $timeout $kill_after $max_output $host_boot
+EOF
+}
+
+discard() {
+    rm -f "env$suffix" "script$suffix"
+    rmdir "$dir" 2>/dev/null
+    die "$@"
+}
+
+# --- supervise: one process per task ----------------------------------------------------------------------------------
+
+supervise() {
+    read_task && claim || { rm -f "env$suffix"; exit; }
+    find_group
+    watch &
+    watchdog=$!
+    set -- $(wait_for_lead)
+    [ $# = 2 ] || exit 1            # the waiter was killed: how the script ended is not known, so nothing is said
+    conclude "$1" "$2"
+}
+
+# Prints exit status and signal. In awk, because $? of sh is 137 for `exit 137` and for a SIGKILL alike. What awk's
+# system() returns for a SIGKILL differs (256 + 9, the raw wait status, that over 256), so it is tried first. Not in the
+# background and `wait`: the script would then have SIGINT and SIGQUIT ignored for good.
+wait_for_lead() {
+    TWINLINE_GROUP="$group $shell" TWINLINE_SELF=$self TWINLINE_TASK="$id $suffix" awk 'BEGIN {
+        killed = system("kill -9 $$")
+        if (!killed) exit 3
+        status = system("exec $TWINLINE_GROUP \"$TWINLINE_SELF\" lead $TWINLINE_TASK"); signal = 0
+        if (killed < 1) status *= 256
+        if (killed < 256) { signal = status % 128; status = int(status / 256) }
+        else if (status >= 256) signal = status % 256
+        print (signal ? 128 + signal : status), signal
+    }'
+    [ $? = 3 ] && wait_for_lead_by_words
+}
+
+# The awk of busybox takes a signal for success. Its sh names the signal on stderr, all but SIGINT and SIGPIPE.
+wait_for_lead_by_words() {
+    { $group $shell "$self" lead "$id" "$suffix"; status=$?; } 2>words
+    [ -s words ] || [ $status = 130 ] || [ $status = 141 ] && signal=$((status - 128)) || signal=0
+    echo "$status $signal"
+}
+
+# Turns into the script. It tells its numbers before it looks at `stop`, `cancel` does it the other way round:
+# one of the two always sees the other.
+lead() {
+    since $$; read_epoch
+    echo "group $$ $since $epoch" >>pid || exit 126
+    [ ! -e stop ] || exit 0
+    exec </dev/null >>output 2>&1
+    mkdir work; cd work || exit 126
+    interpreter "$dir/script$suffix"
+    set -- "$PATH" "$dir/env$suffix" "$interp" ${arg:+"$arg"} "$dir/script$suffix"
+    umask "$TWINLINE_UMASK"
+    unset TWINLINE_JOURNAL TWINLINE_SHELL TWINLINE_UMASK TWINLINE_GROUP TWINLINE_SELF TWINLINE_TASK
+    if [ -e "$2" ]; then            # from here on any variable may be the user's, PATH too
+        . "$2"
+        (PATH=$1; exec rm -f "$2")
+    fi
+    shift 2
+    exec "$@"
+}
+
+# As the kernel reads #!, but needing neither an x bit nor a file system that allows exec.
+interpreter() {
+    interp= arg= first=
+    IFS= read -r first <"$1"
+    case $first in
+    '#!'*) read -r interp arg <<EOF
+${first#??}
+EOF
+    esac
+    [ -n "$interp" ] && return
+    if [ -x /bin/bash ]; then interp=/bin/bash arg=-e; else interp=/bin/sh arg=-e; fi
+}
+
+# Keeps the limits, also when the supervisor is gone; ends with the script.
+watch() {
+    nap=
+    trap 'kill $nap 2>/dev/null; exit 0' TERM
+    read_clock
+    began_at=$clock
+    while :; do
+        tick=100
+        read_clock
+        [ "$timeout" = - ] || { left=$((began_at + timeout - clock)); [ "$left" -lt 100 ] && tick=$left; }
+        [ "$tick" -gt 0 ] || { create stop timed_out && end; exit 0; }
+        seconds "$tick"
+        sleep "$seconds" 2>/dev/null &
+        nap=$!
+        wait "$nap" || sleep 1
+        nap=
+        trim
+        read_pid
+        alive "$lead" "$lead_since" || { [ -z "$lead" ] && alive "$sup" "$sup_since"; } || exit 0
+    done
+}
+
+# Output past the limit is cut off (the script notices nothing) and counted; no reader ever looks past the limit.
+trim() {
+    dropped=0
+    [ -e dropped ] && read -r dropped <dropped
+    file_size output
+    [ "$size" -gt "$max_output" ] || return 0
+    dd if=/dev/null of=output bs=1 seek="$max_output" count=0 2>/dev/null
+    dropped=$((dropped + size - max_output)) size=$max_output
+    echo "$dropped" >dropped
+}
+
+conclude() {
+    reason=exited
+    [ "$2" = 0 ] || reason=signaled
+    read_pid
+    [ ! -e stop ] || { read -r reason <stop || reason=canceled; wait_for_group; }
+    kill "$watchdog" 2>/dev/null
+    wait "$watchdog"
+    trim; read_epoch
+    until record "reason=$reason status=$1 signal=$2 size=$size dropped=$dropped started=$began ended=$epoch"; do
+        sleep 5                     # a full disk: the outcome is worth waiting for room
+    done
+    rm -rf work env env.* words
+}
+
+record() {
+    dd of="exit.$$" conv=fsync 2>/dev/null <<EOF && mv -f "exit.$$" exit
+$1
+EOF
+}
+
+# --- ending a script --------------------------------------------------------------------------------------------------
+
+# TERM to the whole group, KILL to what is left after the grace.
+end() {
+    read_task; read_pid
+    alive "$lead" "$lead_since" || return 0
+    kill -TERM "-$lead" 2>/dev/null
+    wait_for_group
+}
+
+wait_for_group() {
+    read_clock
+    deadline=$((clock + kill_after))
+    while [ -n "$lead" ] && group_alive; do
+        read_clock
+        [ "$clock" -lt "$deadline" ] || { kill -KILL "-$lead" 2>/dev/null; return; }
+        nap 5
+    done
+}
+
+# To `kill` a group of zombies is alive, and where nobody reaps them it stays so.
+group_alive() {
+    kill -0 "-$lead" 2>/dev/null || return 1
+    ! alive "$lead" "$lead_since" || return 0
+    for process in /proc/[0-9]*; do
+        since "${process#/proc/}" && [ "$pgrp" = "$lead" ] && return
+    done
+    return 1
+}
+
+# Also for a task this host has not seen yet: it is then known, and never starts.
+cancel() {
+    find_group
+    mkdir -p "$dir" && enter "$id" || die "cannot make $dir"
+    [ -e exit ] && return
+    create stop canceled
+    if claim; then
+        record 'reason=canceled status= signal=0 size=0 dropped=0 started= ended=' || die "cannot write $dir/exit"
+        rm -f env env.*
+    else detached end "$id"; fi
+}
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+# Follows from byte $1. A status line every 5 s makes a follower whose reader has gone notice it.
+follow() {
+    pos=$1 pause=3 quiet=0 unclaimed=0
+    [ -z "${2-}" ] || printf '%s' "$2" || exit 0
+    while :; do
+        look
+        if [ "$size" -gt "$pos" ]; then emit "$pos" "$size" || exit 0; pos=$size pause=3; fi
+        [ "$state" = running ] || [ "$state" = accepted ] && [ "$unclaimed" -lt 500 ] || break
+        nap "$pause"
+        [ -n "$claimed" ] || unclaimed=$((unclaimed + pause))  # nobody starts it: let the caller deliver again
+        quiet=$((quiet + pause)) pause=$((pause * 3 / 2))
+        [ "$pause" -le 25 ] || pause=25
+        [ "$quiet" -lt 500 ] || { quiet=0; say || exit 0; }
+    done
+    say
+}
+
+# dd moves the offset that head then reads from; reading through to it would cost the whole file at every look.
+emit() { { dd bs=1 skip="$1" count=0 2>/dev/null; head -c "$(($2 - $1))"; } <output; }
+
+forget() {
+    for id in "$@"; do
+        enter "$id" || continue
+        look
+        case $state in finished | interrupted) create forgotten '' ;; *) say ;; esac
+    done
+    sweep
+}
+
+# Forgotten journals stay a week (a late second delivery finds them), or until all together hold more than 1 GiB.
+# First out of the way, then removed: half a journal must never be seen.
+sweep() {
+    cd "$root/tasks" 2>/dev/null || return 0
+    set -- -mtime +7
+    kib=$(du -sk . 2>/dev/null)
+    [ "${kib%%[!0-9]*}" -le 1048576 ] || set --
+    find . -maxdepth 2 -name forgotten "$@" 2>/dev/null | while IFS=/ read -r _ id _; do
+        mv "$id" "../dropped-$id.$$" && rm -rf "../dropped-$id.$$"
+    done
+}
+
+main() {
+    export TWINLINE_UMASK="${TWINLINE_UMASK:-$(umask)}"
+    umask 077
+    root=${TWINLINE_JOURNAL:-$HOME/.twinline/journal} self=$0 shell=${TWINLINE_SHELL:-sh}
+    verb=${1-}
+    [ $# = 0 ] || shift
+    case $verb in
+    start) start ;;
+    run) start; [ "$id" = "$1" ] || die "the frame is for $id, not $1"; look; say; follow "$2" "${3-}" ;;
+    follow) enter "$1"; follow "$2" "${3-}" ;;
+    status) enter "$1"; look; say ;;
+    cancel) enter "$1"; cancel; look; say ;;
+    forget) forget "$@" ;;
+    supervise | lead | end) enter "$1" "${2-}" && "$verb" ;;
+    *) die "unknown command '$verb'" ;;
+    esac
+}
+
+main "$@"; exit

@@ -1,0 +1,143 @@
+"""What a task's files say about it, read in process or told by the runner in a status line."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from time import sleep
+
+from twinline_journal.spec import check_task_id
+
+_PREFIX = b"twinline-status "
+
+
+class State(StrEnum):
+    """Where a task is on its host. FINISHED and INTERRUPTED are final; see `Status.reason` for why."""
+
+    ABSENT = "absent"
+    ACCEPTED = "accepted"
+    RUNNING = "running"
+    FINISHED = "finished"
+    INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True)
+class Status:
+    """A task as its host knows it.
+
+    `reason` of a finished task: exited, signaled, timed_out, canceled; of an interrupted one: process gone,
+    host rebooted, start unknown; else empty. `exit_status` is 128 + n after signal n (`signal` is then n), and None for
+    a task canceled before its start. Times are seconds since the epoch by the host's clock, sizes are bytes.
+    """
+
+    task_id: str
+    state: State
+    reason: str = ""
+    exit_status: int | None = None
+    signal: int | None = None
+    output_size: int = 0
+    started: float | None = None
+    ended: float | None = None
+    truncated: bool = False
+
+
+def parse_status(line: bytes) -> Status | None:
+    """Read one line of the runner's stderr; None when it is anything else, such as what a login shell says."""
+    _, found, text = line.rstrip(b"\r\n").rpartition(_PREFIX)
+    if not found:
+        return None
+    try:
+        words = dict(word.split("=", 1) for word in text.decode("ascii").split())
+        return _status(check_task_id(words["id"]), State(words["state"]), words)
+    except (KeyError, ValueError):
+        return None
+
+
+def read_status(folder: Path) -> Status:
+    """Read the status of the task whose journal is `folder`."""
+    if not folder.is_dir():
+        return Status(folder.name, State.ABSENT)
+    return _finished(folder) or _unfinished(folder)
+
+
+def _finished(folder: Path) -> Status | None:
+    record = _text(folder / "exit")
+    if not record:
+        return None
+    return _status(folder.name, State.FINISHED, dict(word.split("=", 1) for word in record.split()))
+
+
+def _unfinished(folder: Path) -> Status:
+    limits = _text(folder / "task").split()
+    marks = _marks(folder)
+    boot = _text(Path("/proc/sys/kernel/random/boot_id")).strip() or "0"
+    known_boot = marks["supervisor"][2] if marks else limits[5] if len(limits) > 5 else boot
+    state, reason = State.ACCEPTED, ""
+    if known_boot != boot:
+        state, reason = State.INTERRUPTED, "host rebooted"
+    elif marks and "group" in marks:
+        alive = _alive(marks["group"]) or _alive(marks["supervisor"])
+        state, reason = (State.RUNNING, "") if alive else (State.INTERRUPTED, "process gone")
+    elif marks is not None and not _alive(marks.get("supervisor")):
+        state, reason = State.INTERRUPTED, "start unknown"
+    if state is State.INTERRUPTED and (finished := _finished(folder)):  # it was written while we looked
+        return finished
+    size = _size(folder / "output")
+    if len(limits) > 4:
+        size = min(size, int(limits[4]))
+    started = float(marks["group"][2]) if marks and "group" in marks else None
+    return Status(folder.name, state, reason, output_size=size, started=started)
+
+
+def _marks(folder: Path) -> dict[str, list[str]] | None:
+    """The lines of `pid` by their first word; None without such a file, {} while its first line is missing."""
+    for _ in range(50):  # created, but its line not written yet
+        try:
+            lines = (folder / "pid").read_text().splitlines()
+        except FileNotFoundError:
+            return None
+        if lines:
+            break
+        sleep(0.01)
+    marks = {words[0]: words[1:] for words in map(str.split, lines) if len(words) == 4}
+    return marks if "supervisor" in marks else {}
+
+
+def _alive(mark: list[str] | None) -> bool:
+    """Whether the very process of the mark is there: same number, same start time, no zombie."""
+    if mark is None:
+        return False
+    try:
+        stat = Path("/proc", mark[0], "stat").read_bytes()
+    except OSError:
+        return False
+    fields = stat[stat.rindex(b")") + 2 :].split()  # the name in brackets may hold anything
+    return fields[0] not in (b"Z", b"X") and fields[19].decode() == mark[1]
+
+
+def _status(task_id: str, state: State, words: Mapping[str, str]) -> Status:
+    reason = words.get("reason", "")
+    status = Status(task_id, state, reason.replace("_", " ") if state is State.INTERRUPTED else reason)
+    return replace(
+        status,
+        exit_status=int(words["status"]) if words.get("status") else None,
+        signal=int(words.get("signal") or 0) or None,
+        output_size=int(words.get("size") or 0),
+        started=float(words["started"]) if words.get("started") else None,
+        ended=float(words["ended"]) if words.get("ended") else None,
+        truncated=int(words.get("dropped") or 0) > 0,
+    )
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return ""
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,165 @@
+"""How a task ended is exact; limits and cancel hold on the host."""
+
+import os
+import signal
+
+from tests.peers.eventually import eventually
+from tests.unit.journal.host import Host, alive, framed, last_status
+from twinline_journal import State, cancel_command, run_command
+
+STUBBORN = "trap '' TERM; sleep 300 & echo $$ $!; while :; do wait; done"
+
+
+async def test_an_exit_status_is_told_as_it_is(host: Host) -> None:
+    statuses = [0, 1, 2, 127, 137, 143, 255]
+    outcomes = await host.run_all([f"exit {status}" for status in statuses])
+    assert [(ended.reason, ended.exit_status, ended.signal) for ended in outcomes] == [
+        ("exited", status, None) for status in statuses
+    ]
+    assert [host.told(ended.task_id) for ended in outcomes] == outcomes
+
+
+async def test_a_signal_is_not_an_exit_status(host: Host) -> None:
+    signals = [1, 2, 6, 9, 11, 13, 15]
+    outcomes = await host.run_all([f"ulimit -c 0; kill -{number} $$" for number in signals])
+    assert [(ended.reason, ended.exit_status, ended.signal) for ended in outcomes] == [
+        ("signaled", 128 + number, number) for number in signals
+    ]
+    assert [host.told(ended.task_id) for ended in outcomes] == outcomes
+
+
+def test_a_task_that_starts_or_ends_is_never_taken_for_interrupted(host: Host) -> None:
+    for number in range(10):
+        states = [host.start("true", f"task-{number}").state]
+        while states[-1] is not State.FINISHED:
+            states.append(host.journal.status(f"task-{number}").state)
+        assert State.INTERRUPTED not in states
+
+
+async def test_started_and_ended_are_the_hosts_times(host: Host) -> None:
+    ended = await host.run("sleep 0.5")
+    assert ended.started
+    assert ended.ended
+    assert 0 <= ended.ended - ended.started < 10
+
+
+async def test_a_limit_ends_the_whole_group_even_when_it_ignores_term(host: Host) -> None:
+    ended = await host.run(STUBBORN, timeout=0.3, kill_after=0.3)
+    assert (ended.reason, ended.signal) == ("timed_out", 9)
+    assert [pid for pid in host.output().split() if alive(int(pid))] == []
+    await eventually(lambda: host.processes() == [])
+
+
+async def test_a_limit_lets_a_script_clean_up(host: Host) -> None:
+    ended = await host.run("trap 'echo cleaned; exit 3' TERM; sleep 300 & wait", timeout=0.3)
+    assert (ended.reason, ended.exit_status, host.output()) == ("timed_out", 3, b"cleaned\n")
+
+
+async def test_a_child_that_ignores_term_does_not_outlive_a_script_that_obeys(host: Host) -> None:
+    ended = await host.run("(trap '' TERM; echo on; exec sleep 300) & wait", timeout=0.5, kill_after=0.3)
+    assert ended.reason == "timed_out"
+    await eventually(lambda: host.processes() == [])
+
+
+async def test_cancel_ends_the_whole_group_even_when_it_ignores_term(host: Host) -> None:
+    host.start(STUBBORN, kill_after=0.3)
+    await host.said(b"\n")
+    host.journal.cancel("task-1")
+    host.journal.cancel("task-1")
+    assert (await host.ended()).reason == "canceled"
+    assert [pid for pid in host.output().split() if alive(int(pid))] == []
+
+
+async def test_cancel_by_ssh_answers_at_once_and_the_task_ends(host: Host) -> None:
+    host.start("sleep 300", kill_after=60)
+    await eventually(lambda: host.told().state is State.RUNNING)
+    assert host.remote(cancel_command("task-1")).returncode == 0
+    assert (await host.ended()).signal == signal.SIGTERM
+    assert host.told().reason == "canceled"
+
+
+def test_a_task_canceled_before_it_came_never_starts(host: Host) -> None:
+    canceled = last_status(host.remote(cancel_command("task-1")).stderr)
+    assert (canceled.state, canceled.reason, canceled.exit_status) == (State.FINISHED, "canceled", None)
+    assert host.start("echo ran") == canceled == host.told()
+    assert host.remote(run_command("task-1"), framed("echo ran")).stdout == b""
+
+
+async def test_a_task_canceled_while_it_starts_never_hangs_nor_runs_twice(host: Host) -> None:
+    for number in range(5):
+        host.start(f"echo ran >>'{host.folder}/runs'; sleep 300", f"task-{number}", kill_after=1)
+        host.journal.cancel(f"task-{number}")
+        assert (await host.ended(f"task-{number}")).reason == "canceled"
+    await eventually(lambda: host.processes() == [])
+
+
+async def test_cancel_of_an_ended_task_changes_nothing(host: Host) -> None:
+    ended = await host.run("true")
+    host.journal.cancel("task-1")
+    assert last_status(host.remote(cancel_command("task-1")).stderr) == ended
+
+
+async def test_a_script_goes_on_when_its_supervisor_is_killed(host: Host) -> None:
+    host.start(f"echo before; until [ -e '{host.folder}/go' ]; do sleep 0.05; done; echo after")
+    await host.said(b"before")
+    os.kill(host.supervisor(), signal.SIGKILL)
+    await eventually(lambda: not alive(host.supervisor()))
+    assert host.told().state is State.RUNNING
+    (host.folder / "go").touch()
+    ended = await host.ended()
+    assert (ended.state, ended.reason, host.output()) == (State.INTERRUPTED, "process gone", b"before\nafter\n")
+    assert host.start("echo again") == host.told()
+    await eventually(lambda: host.processes() == [])
+
+
+async def test_a_limit_holds_when_the_supervisor_was_killed(host: Host) -> None:
+    host.start(STUBBORN, timeout=1, kill_after=0.3)
+    await host.said(b"\n")
+    os.kill(host.supervisor(), signal.SIGKILL)
+    assert (await host.ended()).state is State.INTERRUPTED
+    await eventually(lambda: host.processes() == [])
+
+
+async def test_cancel_holds_when_everybody_else_was_killed(host: Host) -> None:
+    host.start("echo here; sleep 300")
+    await host.said(b"here")
+    group = int(host.file("pid").read_text().split()[5])
+    for pid in host.processes():
+        if os.getpgid(pid) != group:
+            os.kill(pid, signal.SIGKILL)
+    host.journal.cancel("task-1")
+    assert (await host.ended()).state is State.INTERRUPTED
+    await eventually(lambda: host.processes() == [])
+
+
+async def test_a_reboot_interrupts(host: Host) -> None:
+    host.start("echo up; sleep 60")
+    await host.said(b"up")
+    text = host.file("pid").read_text().splitlines()
+    host.file("pid").write_text("\n".join([text[0][:-8] + "00000000", text[1], ""]))
+    assert (host.told().state, host.told().reason) == (State.INTERRUPTED, "host rebooted")
+    assert host.start("echo again").state is State.INTERRUPTED
+
+
+async def test_a_task_accepted_before_a_reboot_is_not_started_after_it(host: Host) -> None:
+    host.file("").mkdir(parents=True)
+    host.file("task").write_text("task-1 0 - 1000 1000 an-earlier-boot\n")
+    assert host.start("echo ran").reason == host.told().reason == "host rebooted"
+    assert not host.file("output").exists()
+
+
+async def test_a_start_that_left_a_mark_and_no_process_is_unknown(host: Host) -> None:
+    await host.run("true")
+    host.file("exit").unlink()
+    host.file("pid").write_text(host.file("pid").read_text().splitlines()[0] + "\n")
+    assert (host.told().state, host.told().reason) == (State.INTERRUPTED, "start unknown")
+
+
+async def test_a_number_that_now_is_another_process_is_not_the_task(host: Host) -> None:
+    await host.run("true")
+    host.file("exit").unlink()
+    mark = host.file("pid").read_text().split()
+    mark[1] = mark[5] = str(os.getpid())
+    host.file("pid").write_text(" ".join(mark[:4]) + "\n" + " ".join(mark[4:]) + "\n")
+    assert host.told().reason == "process gone"
+    host.journal.cancel("task-1")  # and this process is still here

@@ -1,0 +1,76 @@
+"""Hosts that lack tools."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.peers.eventually import eventually
+from tests.unit.journal.host import Host, alive
+from twinline_journal import JournalError
+
+
+@pytest.fixture(params=["dash", "bash", "busybox"])
+def bare(request: pytest.FixtureRequest, tmp_path: Path, tools: Path) -> Iterator[Host]:
+    """A host with no tools but those of the `tools` folder."""
+    host = Host(tmp_path / "bare", str(shutil.which(request.param)), tools=tools)
+    yield host
+    host.clean()
+
+
+@pytest.fixture
+def alpine(tmp_path: Path) -> Iterator[Host]:
+    """A host where every tool is busybox."""
+    applets = tmp_path / "applets"
+    applets.mkdir()
+    busybox = str(shutil.which("busybox"))
+    subprocess.run([busybox, "--install", "-s", str(applets)], check=True)
+    host = Host(tmp_path / "alpine", busybox, tools=applets)
+    yield host
+    host.clean()
+
+
+async def test_perl_stands_in_for_setsid(bare: Host, tools: Path) -> None:
+    (tools / "setsid").unlink()
+    bare.start("trap '' TERM; sleep 300 & echo $$ $!; while :; do wait; done", kill_after=0.3)
+    await bare.said(b"\n")
+    assert os.getsid(bare.supervisor()) == bare.supervisor() != os.getsid(0)
+    bare.journal.cancel("task-1")
+    assert (await bare.ended()).reason == "canceled"
+    assert [pid for pid in bare.output().split() if alive(int(pid))] == []
+
+
+@pytest.mark.parametrize("missing", [("setsid", "perl"), ("awk",)])
+def test_a_host_that_cannot_keep_the_promise_refuses_before_the_start(
+    bare: Host, tools: Path, missing: tuple[str, ...]
+) -> None:
+    for tool in missing:
+        (tools / tool).unlink()
+    with pytest.raises(JournalError, match="install"):
+        bare.start("true")
+    assert bare.journal.list() == []
+
+
+async def test_busybox_alone_tells_signals_too(alpine: Host) -> None:
+    outcomes = await alpine.run_all(["exit 0", "exit 1", "exit 137", "kill -9 $$", "kill $$", "kill -INT $$"])
+    told = [(ended.exit_status, ended.signal) for ended in outcomes]
+    assert told == [(0, None), (1, None), (137, None), (137, 9), (143, 15), (130, 2)]
+    assert [alpine.told(ended.task_id) for ended in outcomes] == outcomes
+
+
+async def test_busybox_alone_keeps_limits_and_output(alpine: Host) -> None:
+    ended = await alpine.run("head -c 300000 /dev/zero; sleep 300", timeout=1.5, max_output=1000)
+    assert (ended.reason, ended.output_size, ended.truncated) == ("timed_out", 1000, True)
+    await eventually(lambda: alpine.processes() == [])
+
+
+@pytest.mark.parametrize("awk", [awk for awk in ("mawk", "gawk", "original-awk") if shutil.which(awk)])
+async def test_any_awk_tells_signals(bare: Host, tools: Path, awk: str) -> None:
+    (tools / "awk").unlink()
+    (tools / "awk").symlink_to(str(shutil.which(awk)))
+    bare.environ["POSIXLY_CORRECT"] = "1"  # gawk then gives the raw wait status
+    outcomes = await bare.run_all(["kill -9 $$", "exit 137", "exit 0"])
+    assert [(ended.exit_status, ended.signal) for ended in outcomes] == [(137, 9), (137, None), (0, None)]

@@ -1,0 +1,74 @@
+"""Journals are kept until they are forgotten, then a while longer; never is a live one dropped."""
+
+import os
+import time
+
+import pytest
+
+from tests.peers.eventually import eventually
+from tests.unit.journal.host import Host, last_status
+from twinline_journal import JournalError, State, forget_command
+
+DAY = 86_400.0
+
+
+def age(host: Host, task_id: str, seconds: float) -> None:
+    then = time.time() - seconds
+    for name in ("exit", "pid", "task", "forgotten"):
+        if host.file(name, task_id).exists():
+            os.utime(host.file(name, task_id), (then, then))
+
+
+async def test_a_forgotten_task_is_not_listed_and_still_refuses_a_second_start(host: Host) -> None:
+    await host.run("echo one")
+    await host.run("echo two", "task-2")
+    host.journal.forget("task-1")
+    assert [status.task_id for status in host.journal.list()] == ["task-2"]
+    assert host.start("echo again").output_size == 4
+
+
+def test_a_live_task_cannot_be_forgotten(host: Host) -> None:
+    host.start("sleep 60")
+    with pytest.raises(JournalError, match="cancel it first"):
+        host.journal.forget("task-1")
+    answer = host.remote(forget_command(["task-1", "task-9"]))
+    assert last_status(answer.stderr).task_id == "task-1"
+    assert not host.file("forgotten").exists()
+
+
+def test_an_unknown_task_is_forgotten_already(host: Host) -> None:
+    host.journal.forget("task-1")
+    assert host.journal.list() == []
+    assert host.remote(forget_command(["task-1"])).returncode == 0
+
+
+async def test_old_ended_tasks_are_swept_and_live_ones_never(host: Host) -> None:
+    for number in (1, 2):
+        await host.run("true", f"task-{number}")
+    host.start("sleep 60", "task-3")
+    await eventually(lambda: host.journal.status("task-3").state is State.RUNNING)
+    age(host, "task-1", 8 * DAY)
+    age(host, "task-3", 8 * DAY)
+    host.journal.sweep(max_age=7 * DAY, max_bytes=0)
+    assert sorted(status.task_id for status in host.journal.list()) == ["task-2", "task-3"]
+
+
+async def test_a_full_journal_drops_the_forgotten_oldest_first(host: Host) -> None:
+    for number in (1, 2, 3):
+        await host.run("head -c 100000 /dev/zero", f"task-{number}")
+        age(host, f"task-{number}", 100 - number)
+    for number in (2, 3):
+        host.journal.forget(f"task-{number}")
+    host.journal.sweep(max_age=DAY, max_bytes=250_000)
+    kept = [number for number in (1, 2, 3) if host.told(f"task-{number}").state is State.FINISHED]
+    assert kept == [1, 3]
+    assert list(host.root.glob("dropped-*")) == []
+
+
+async def test_a_host_reached_by_ssh_sweeps_by_itself(host: Host) -> None:
+    for number in (1, 2):
+        await host.run("true", f"task-{number}")
+        host.remote(forget_command([f"task-{number}"]))
+    age(host, "task-1", 9 * DAY)
+    host.remote(forget_command([]))
+    assert (host.told("task-1").state, host.told("task-2").state) == (State.ABSENT, State.FINISHED)

@@ -1,0 +1,110 @@
+"""Values of the environment reach the script, and nobody else."""
+
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.peers.eventually import eventually
+from tests.unit.journal.host import Host, command_line, framed, pids
+from twinline_journal import TaskSpec, frame, run_command
+
+VALUES = [
+    "plain",
+    "",
+    'it\'s "quoted" `pwd` $HOME $(pwd) \\n \\0101 !',
+    "two\nlines\n\n",
+    " blanks\tand tabs ",
+    "naïve ☃ 日本",
+    "\udcff\udc81 \x01\x7f\x88",
+    "%s %b -n",
+]
+
+
+async def test_values_come_as_they_are(host: Host) -> None:
+    names = [f"SECRET_{number}" for number in range(len(VALUES))]
+    script = "".join(f'printf "%s|" "${name}"\n' for name in names)
+    host.journal.start(TaskSpec("task-1", script.encode(), dict(zip(names, VALUES, strict=True))))
+    await host.ended()
+    assert host.output() == "".join(f"{value}|" for value in VALUES).encode("utf-8", "surrogateescape")
+
+
+async def test_even_path_may_be_set(host: Host) -> None:
+    host.journal.start(TaskSpec("task-1", b"#!/bin/sh\necho $PATH $id", {"PATH": "/nowhere", "id": "mine", "IFS": "/"}))
+    assert (await host.ended()).exit_status == 0
+    assert host.output() == b"/nowhere mine\n"
+
+
+async def test_values_are_in_no_command_line_and_soon_in_no_file(host: Host) -> None:
+    seen: list[bytes] = []
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            seen.extend(line for pid in pids() if b"hush-hush" in (line := command_line(pid)))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    task = TaskSpec("task-1", b"ls -A ..; sleep 0.5", {"SECRET": "hush-hush"})
+    answer = host.remote(run_command("task-1"), frame(task))
+    done.set()
+    watcher.join()
+    assert seen == []
+    assert b"env" not in answer.stdout.split()
+    assert [path for path in host.root.rglob("*") if path.is_file() and b"hush-hush" in path.read_bytes()] == []
+
+
+async def test_files_are_for_the_owner_alone_from_the_start(host: Host) -> None:
+    host.start("sleep 60")
+    await eventually(lambda: host.file("output").exists())
+    modes = {path: stat.S_IMODE(path.stat().st_mode) & 0o077 for path in [host.root, *host.root.rglob("*")]}
+    assert {path: mode for path, mode in modes.items() if mode} == {}
+
+
+async def test_the_values_of_a_task_canceled_before_its_start_are_gone_too(host: Host) -> None:
+    host.file("").mkdir(parents=True)
+    host.file("env").write_text("export SECRET='hush-hush'\n")
+    host.journal.cancel("task-1")
+    assert not host.file("env").exists()
+
+
+async def test_the_runners_own_variables_stay_out(host: Host) -> None:
+    await host.run("/usr/bin/env")
+    assert b"TWINLINE" not in host.output()
+
+
+def test_values_stay_out_of_a_specs_text() -> None:
+    assert "hush" not in repr(TaskSpec("task-1", b"", {"SECRET": "hush"}))
+
+
+def test_a_frame_is_text_up_to_the_script() -> None:
+    head, env, script = framed(b"\xff\n\x00").split(b"\n", 2)
+    assert head.startswith(b"twinline-task 1 task-1 ")
+    assert env == b""
+    assert script == b"\xff\n\x00"
+
+
+@pytest.mark.parametrize("name", ["", "1A", "A-B", "A=B", "A B", "UID", "PPID", "Ä"])
+def test_a_name_the_shell_cannot_set_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="choose another name"):
+        TaskSpec("task-1", b"", {name: "x"})
+
+
+@pytest.mark.parametrize("task_id", ["", "-a", "A", "a/b", "..", "a" * 65, "a\n"])
+def test_a_bad_task_id_is_refused(task_id: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="task id"):
+        TaskSpec(task_id, b"")
+    with pytest.raises(ValueError, match="task id"):
+        run_command(task_id)
+
+
+@pytest.mark.parametrize("limits", [{"timeout": 0}, {"timeout": -1}, {"kill_after": -1}, {"max_output": -1}])
+def test_a_limit_that_makes_no_sense_is_refused(limits: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=r"negative|not positive"):
+        TaskSpec("task-1", b"", **limits)  # type: ignore[arg-type]  # numbers all
+
+
+def test_a_nul_byte_in_a_value_is_refused() -> None:
+    with pytest.raises(ValueError, match="NUL"):
+        TaskSpec("task-1", b"", {"A": "\0"})

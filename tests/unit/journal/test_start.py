@@ -1,0 +1,154 @@
+"""A task starts at most once, and its script gets what it should."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.peers.eventually import eventually
+from tests.unit.journal.host import Host, framed, last_status, spec
+from twinline_journal import JournalError, State, run_command
+
+
+async def test_a_start_answers_before_the_script_ends(host: Host) -> None:
+    assert host.start("sleep 60").state in (State.ACCEPTED, State.RUNNING)
+    await eventually(lambda: host.told().state is State.RUNNING)
+    assert host.told().started is not None
+
+
+async def test_a_second_start_runs_nothing_and_answers_the_present_status(host: Host) -> None:
+    await host.run("echo once")
+    assert host.start("echo twice") == host.told()
+    assert host.output() == b"once\n"
+
+
+async def test_of_twenty_racing_starts_one_runs(host: Host) -> None:
+    work = spec(f"echo ran >>'{host.folder}/runs'")
+    with ThreadPoolExecutor(20) as pool:
+        statuses = list(pool.map(lambda _: host.journal.start(work), range(20)))
+    await host.ended()
+    assert (host.folder / "runs").read_text() == "ran\n"
+    assert all(status.state is not State.ABSENT for status in statuses)
+
+
+async def test_two_deliveries_by_both_lines_run_once(host: Host) -> None:
+    script = f"echo ran >>'{host.folder}/runs'"
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: host.remote(run_command("task-1"), framed(script)), range(4)))
+        list(pool.map(lambda _: host.start(script), range(4)))
+    await host.ended()
+    assert (host.folder / "runs").read_text() == "ran\n"
+
+
+async def test_a_delivery_that_was_cut_leaves_the_next_one_free(host: Host) -> None:
+    script = "echo " + "x" * 10_000
+    cut = host.remote(run_command("task-1"), framed(script)[:-100])
+    assert b"came incomplete" in cut.stderr
+    assert cut.returncode == 1
+    assert host.told().state is State.ABSENT
+    assert (await host.run(script)).exit_status == 0
+
+
+async def test_a_delivery_whose_runner_was_killed_is_taken_over(host: Host) -> None:
+    host.file("").mkdir(parents=True)
+    host.file("script").write_text("echo half of a scr")
+    assert host.told().state is State.ACCEPTED
+    assert (await host.run("echo all")).exit_status == 0
+    assert host.output() == b"all\n"
+
+
+def test_a_bad_task_id_is_refused_on_the_host_too(host: Host) -> None:
+    answer = host.remote(run_command("task-1"), framed("true").replace(b"task-1", b"../../task-1", 1))
+    assert b"bad task id" in answer.stderr
+    assert answer.returncode == 1
+
+
+def test_what_is_no_frame_is_refused(host: Host) -> None:
+    assert b"no task frame" in host.remote(run_command("task-1"), b"echo hello\n").stderr
+
+
+def test_a_root_that_cannot_be_made_is_told(host: Host) -> None:
+    host.root.mkdir(parents=True)
+    (host.root / "tasks").write_text("in the way")
+    with pytest.raises(JournalError, match="cannot make"):
+        host.start("true")
+
+
+async def test_output_is_stdout_and_stderr_in_order(host: Host) -> None:
+    await host.run("echo one; echo two >&2; echo three; printf four >&2")
+    assert host.output() == b"one\ntwo\nthree\nfour"
+
+
+async def test_five_mebibytes_of_anything_come_through_equal(host: Host) -> None:
+    data = os.urandom(5 << 20)
+    (host.folder / "data").write_bytes(data)
+    assert (await host.run(f"cat '{host.folder}/data'")).output_size == len(data)
+    assert host.output() == data
+    assert host.journal.read("task-1", 1_000_001, 10) == data[1_000_001:1_000_011]
+
+
+async def test_output_is_bytes(host: Host) -> None:
+    outputs = [b"", b"no final newline", b"\n\n", b"\xff\xfe\x00\x80 \xe9", b"a\r\nb\r"]
+    await host.run_all([b"#!/usr/bin/tail -n+2\n" + data for data in outputs])
+    assert [host.output(f"task-{number}") for number in range(len(outputs))] == outputs
+
+
+async def test_a_script_without_an_interpreter_stops_at_the_first_error_of_bash(host: Host) -> None:
+    status = await host.run("words=(a b); echo ${words[1]}; false; echo not reached")
+    assert (status.exit_status, host.output()) == (1, b"b\n")
+
+
+async def test_a_script_names_its_interpreter(host: Host) -> None:
+    first_lines = ["#!/bin/sh", "#! /usr/bin/env  sh ", "#!/bin/sh -u"]
+    for ended in await host.run_all([f"{first}\nfalse\necho $0" for first in first_lines]):
+        assert ended.exit_status == 0
+        assert host.output(ended.task_id) == f"{host.file('script', ended.task_id)}\n".encode()
+
+
+async def test_a_script_is_bytes_too(host: Host) -> None:
+    await host.run(b"#!/bin/cat\n\x00\xff\xfe no newline")
+    assert host.output() == b"#!/bin/cat\n\x00\xff\xfe no newline"
+
+
+async def test_a_missing_interpreter_fails_the_task_and_says_so(host: Host) -> None:
+    assert (await host.run("#!/nowhere/perl6\n")).exit_status == 127
+    assert b"/nowhere/perl6" in host.output()
+
+
+async def test_an_empty_script_succeeds(host: Host) -> None:
+    assert (await host.run("")).exit_status == 0
+
+
+async def test_a_script_runs_in_a_fresh_folder_with_no_stdin_and_the_users_umask(host: Host) -> None:
+    await host.run("ls -A; umask; touch left-behind; cat; pwd")
+    assert host.output() == f"{os.umask(os.umask(0o22)):04o}\n{host.file('work')}\n".encode()
+    await eventually(lambda: not host.file("work").exists())
+
+
+async def test_a_script_may_be_interrupted(host: Host) -> None:
+    assert (await host.run("kill -INT $$")).signal == 2
+
+
+async def test_output_past_the_limit_is_cut_off_and_the_script_goes_on(host: Host) -> None:
+    status = await host.run("head -c 3000000 /dev/zero; echo end", max_output=100_000)
+    assert (status.exit_status, status.output_size, status.truncated) == (0, 100_000, True)
+    assert host.output() == bytes(100_000)
+    assert host.told().truncated
+
+
+async def test_output_past_the_limit_frees_the_disk_while_the_script_runs(host: Host) -> None:
+    host.start("head -c 3000000 /dev/zero; sleep 60", max_output=100_000)
+    await eventually(lambda: host.file("dropped").exists() and host.file("output").stat().st_size == 100_000)
+    assert host.told().output_size == 100_000
+
+
+async def test_nothing_is_left_behind_when_a_script_ends_early(host: Host) -> None:
+    await host.run("true", timeout=300)
+    await eventually(lambda: host.processes() == [])
+    assert sorted(path.name for path in host.file("").iterdir()) == ["exit", "output", "pid", "script", "task"]
+
+
+async def test_what_a_script_leaves_running_does_not_hold_up_its_end(host: Host) -> None:
+    status = await host.run("(sleep 60; echo late) & echo early")
+    assert (status.exit_status, host.output()) == (0, b"early\n")
+    assert last_status(host.remote(run_command("task-1"), framed("")).stderr) == status
