@@ -106,8 +106,7 @@ look() {
     [ -d "$dir" ] || return 0
     finished && return
     state=accepted why=
-    read_task; read_boot
-    read_pid
+    read_task; read_boot; read_pid
     for _ in 1 2 3 4 5; do          # created, but its line not written yet
         [ -n "$claimed" ] && [ -z "$sup" ] || break
         nap 10; read_pid
@@ -132,10 +131,10 @@ judge() {
 
 start() {
     word= version= env=
-    read -r word version id digest timeout kill_after max_output bytes
+    read -r word version id digest bytes limits     # limits: timeout (or -), kill_after, max_output
     [ "$word $version" = 'twinline-task 1' ] || die 'no task frame on stdin: send one made for this runner'
-    IFS= read -r env
-    find_group
+    [ "${1-$id}" = "$id" ] || die "the frame is for $id, not $1"
+    IFS= read -r env; find_group
     if enter "$id" || ! make_directory; then
         enter "$id" || die "cannot make $dir"
         settled && return
@@ -168,7 +167,7 @@ receive() {
     [ "$size" = "$bytes" ] || discard "script of $id came incomplete, $size of $bytes bytes: send it again"
     read_boot
     [ -s task ] || dd of=task conv=fsync 2>/dev/null <<EOF || { rm -f task; discard "cannot write $dir/task"; }
-$id $digest $timeout $kill_after $max_output $host_boot
+$id $digest $limits $host_boot
 EOF
 }
 
@@ -250,11 +249,9 @@ EOF
 watch() {
     nap=
     trap 'kill $nap 2>/dev/null; exit 0' TERM
-    read_clock
-    began_at=$clock
+    read_clock; began_at=$clock
     while :; do
-        tick=100
-        read_clock
+        tick=100; read_clock
         [ "$timeout" = - ] || { left=$((began_at + timeout - clock)); [ "$left" -lt 100 ] && tick=$left; }
         [ "$tick" -gt 0 ] || { create stop timed_out && end; exit 0; }
         seconds "$tick"
@@ -310,8 +307,7 @@ end() {
 }
 
 wait_for_group() {
-    read_clock
-    deadline=$((clock + kill_after))
+    read_clock; deadline=$((clock + kill_after))
     while [ -n "$lead" ] && group_alive; do
         read_clock
         [ "$clock" -lt "$deadline" ] || { kill -KILL "-$lead" 2>/dev/null; return; }
@@ -388,11 +384,10 @@ main() {
     export TWINLINE_UMASK="${TWINLINE_UMASK:-$(umask)}"
     umask 077
     root=${TWINLINE_JOURNAL:-$HOME/.twinline/journal} self=$0 shell=${TWINLINE_SHELL:-sh}
-    verb=${1-}
-    [ $# = 0 ] || shift
+    verb=$1; shift
     case $verb in
     start) start ;;
-    run) start; [ "$id" = "$1" ] || die "the frame is for $id, not $1"; look; say; follow "$2" "${3-}" ;;
+    run) start "$1"; look; say; follow "$2" "${3-}" ;;
     follow) enter "$1"; follow "$2" "${3-}" ;;
     status) enter "$1"; look; say ;;
     cancel) enter "$1"; cancel; look; say ;;

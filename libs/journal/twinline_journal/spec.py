@@ -66,10 +66,10 @@ def frame(spec: TaskSpec) -> bytes:
         "1",
         spec.task_id,
         spec.digest,
+        str(len(spec.script)),
         timeout,
         str(math.ceil(spec.kill_after * 100)),
         str(spec.max_output),
-        str(len(spec.script)),
     )
     return " ".join(words).encode() + b"\n" + escape(_exports(spec.env)) + b"\n" + spec.script
 

@@ -28,9 +28,10 @@ from sqlalchemy.types import TypeDecorator
 from twinline_kit.errors import FailedPrecondition
 
 _BUSY_TIMEOUT = 30  # seconds to wait for another writer
+_POOL = {"pool_size": 8, "max_overflow": 24, "pool_timeout": 30}
+
 # Alembic keeps the migration under way in module globals.
 _one_at_a_time = threading.Lock()
-_POOL = {"pool_size": 8, "max_overflow": 24, "pool_timeout": 30}
 
 
 class DatabaseUnusable(FailedPrecondition):
@@ -144,7 +145,7 @@ def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:
-    """Turn the write-ahead log on. The first time needs the file to itself, for which SQLite does not wait on its own."""
+    """Turn the write-ahead log on. The first time needs the file to itself, for which SQLite itself does not wait."""
     deadline = time.monotonic() + _BUSY_TIMEOUT
     while True:
         try:

@@ -30,6 +30,10 @@ INFRASTRUCTURE: Access = {
 }
 """What every server offers beside its services: open to anyone, not traced, logged at debug."""
 
+_DURATION = telemetry.meter().create_histogram(
+    "rpc.server.duration", "s", "time to serve an RPC; a stream's is its life"
+)
+
 _MAX_TOKEN = 1024
 _BEARER = "bearer "
 
@@ -69,7 +73,7 @@ async def trace(call: Call, proceed: Proceed) -> Any:
 
 
 async def write_line(call: Call, proceed: Proceed) -> Any:
-    """One log line an RPC, when it is over; and every line written meanwhile says which RPC it belongs to."""
+    """One log line and one measurement an RPC, when it is over; lines written meanwhile say which RPC they are of."""
     logs.rpc.set({"rpc": call.method, "peer": call.context.peer(), "trace_id": call.trace_id})
     started = time.monotonic()
     cancelled = False
@@ -80,10 +84,12 @@ async def write_line(call: Call, proceed: Proceed) -> Any:
         raise
     finally:
         level = logging.DEBUG if call.method in INFRASTRUCTURE else logging.INFO
+        code = StatusCode.CANCELLED if cancelled else _code(call)
+        spent = time.monotonic() - started
+        _DURATION.record(spent, {"rpc.method": call.method.lstrip("/"), "rpc.grpc.status_code": code.name})
         if log.isEnabledFor(level):
-            code = StatusCode.CANCELLED if cancelled else _code(call)
-            spent = round((time.monotonic() - started) * 1000, 1)
-            log.log(level, "rpc", extra={"caller": str(call.caller), "code": code.name, "ms": spent})
+            milliseconds = round(spent * 1000, 1)
+            log.log(level, "rpc", extra={"caller": str(call.caller), "code": code.name, "ms": milliseconds})
 
 
 async def translate_errors(call: Call, proceed: Proceed) -> Any:

@@ -1,37 +1,62 @@
-"""OpenTelemetry, only where an OTLP endpoint is set. Otherwise nothing is imported, installed or paid for."""
+"""OpenTelemetry traces and metrics, only where an OTLP endpoint is set. Otherwise nothing of the SDK is imported.
+
+Metrics: a service makes its instruments at import with `meter()`; without an endpoint they do nothing.
+"""
 
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from opentelemetry import propagate, trace
+from opentelemetry import metrics, propagate, trace
 from opentelemetry.trace import Span, SpanKind, StatusCode
 
 if TYPE_CHECKING:
+    from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.trace import TracerProvider
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 """Telemetry is on when one of these environment variables is set."""
 
+METRICS_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
+"""Metrics are sent when one of these is set."""
+
 TRACEPARENT = "traceparent"
 
-# The API's own provider is one a process too, and can be set only once.
+# The API's own providers are one a process too, and can be set only once.
 _installed: "list[TracerProvider]" = []
+_metering: "list[MeterProvider]" = []
 
 
 def start(service: str) -> None:
-    """Send spans of this process to the OTLP endpoint in the environment; without one do nothing."""
-    if _installed or not any(os.environ.get(name) for name in ENDPOINTS):
-        return
+    """Send spans and metrics of this process to the OTLP endpoint in the environment; without one do nothing."""
+    if not _installed and any(os.environ.get(name) for name in ENDPOINTS):
+        _start_traces(f"twinline-{service}")
+    if not _metering and any(os.environ.get(name) for name in METRICS_ENDPOINTS):
+        _start_metrics(f"twinline-{service}")
+
+
+def _start_traces(name: str) -> None:
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import SERVICE_NAME, Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    provider = TracerProvider(resource=Resource.create({SERVICE_NAME: f"twinline-{service}"}))
+    provider = TracerProvider(resource=Resource.create({SERVICE_NAME: name}))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     install(provider)
+
+
+def _start_metrics(name: str) -> None:
+    from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+    from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+
+    reader = PeriodicExportingMetricReader(OTLPMetricExporter())
+    provider = MeterProvider([reader], Resource.create({SERVICE_NAME: name}))
+    metrics.set_meter_provider(provider)
+    _metering.append(provider)
 
 
 def install(provider: "TracerProvider") -> None:
@@ -44,6 +69,8 @@ def stop() -> None:
     """Send what is left and end."""
     while _installed:
         _installed.pop().shutdown()
+    while _metering:
+        _metering.pop().shutdown()
 
 
 def is_on() -> bool:
@@ -54,6 +81,11 @@ def is_on() -> bool:
 def tracer() -> trace.Tracer:
     """The tracer for our spans; one that does nothing while telemetry is off."""
     return trace.get_tracer("twinline")
+
+
+def meter() -> metrics.Meter:
+    """The meter for our instruments; they do nothing while metrics are not sent."""
+    return metrics.get_meter("twinline")
 
 
 def inject(carrier: dict[str, str]) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from tests.peers.eventually import eventually
 from tests.unit.journal.host import Host, framed, last_status, spec
-from twinline_journal import JournalError, State, run_command
+from twinline_journal import JournalError, State, run_command, status_command
 
 
 async def test_a_start_answers_before_the_script_ends(host: Host) -> None:
@@ -53,14 +53,23 @@ async def test_a_delivery_whose_runner_was_killed_is_taken_over(host: Host) -> N
     host.file("").mkdir(parents=True)
     host.file("script").write_text("echo half of a scr")
     assert host.told().state is State.ACCEPTED
-    assert (await host.run("echo all")).exit_status == 0
+    assert (await host.run("echo all", timeout=7, kill_after=3, max_output=99)).exit_status == 0
     assert host.output() == b"all\n"
+    assert host.file("task").read_text().split()[2:5] == ["700", "300", "99"]
 
 
 def test_a_bad_task_id_is_refused_on_the_host_too(host: Host) -> None:
-    answer = host.remote(run_command("task-1"), framed("true").replace(b"task-1", b"../../task-1", 1))
+    answer = host.remote(run_command("task-1").removesuffix("task-1 0") + "../task-1 0", framed("true", "task-2"))
+    assert b"the frame is for" in answer.stderr
+    answer = host.remote(status_command("task-1").removesuffix("task-1") + "../task-1")
     assert b"bad task id" in answer.stderr
     assert answer.returncode == 1
+
+
+def test_a_frame_for_another_task_is_refused(host: Host) -> None:
+    answer = host.remote(run_command("task-1"), framed("true", "task-2"))
+    assert b"the frame is for task-2" in answer.stderr
+    assert host.journal.list() == []
 
 
 def test_what_is_no_frame_is_refused(host: Host) -> None:
