@@ -1,0 +1,114 @@
+"""How a machine becomes an agent: a token that works once, then certificates for one key."""
+
+import asyncio
+import hashlib
+import logging
+import secrets
+from datetime import timedelta
+
+import grpc.aio
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from twinline.agent_gateway.v1 import agents_pb2 as pb
+from twinline.keys.v1 import certificates_pb2, certificates_pb2_grpc
+from twinline_agent_gateway.errors import CertificateRequestUnusable, EnrollmentRefused
+from twinline_agent_gateway.models import Agent
+from twinline_agent_gateway.store import AgentStore
+from twinline_kit.clock import Clock
+from twinline_kit.ids import new_id
+
+log = logging.getLogger(__name__)
+
+_MAX_REQUEST = 16_384
+
+
+class Enrollments:
+    """Prepares agents, spends their tokens, has their certificates signed."""
+
+    def __init__(self, store: AgentStore, keys: grpc.aio.Channel, *, lifetime: timedelta, clock: Clock) -> None:
+        self._store = store
+        stub: certificates_pb2_grpc.CertificateServiceAsyncStub = certificates_pb2_grpc.CertificateServiceStub(keys)
+        self._certificates = stub
+        self._lifetime = lifetime
+        self._clock = clock
+
+    async def prepare(self, *, server: str, request_id: str, lifetime: timedelta) -> tuple[str, str]:
+        """A new agent's id and its token, or a new token for the agent of an earlier call with this request_id."""
+        token = secrets.token_urlsafe(32)
+        agent = Agent(
+            id=new_id("agent"),
+            server=server,
+            request_id=request_id,
+            token_hash=_hash(token),
+            token_expire_time=self._clock() + lifetime,
+        )
+        return (await asyncio.to_thread(self._store.prepare, agent)).id, token
+
+    async def enroll(self, token: str, certificate_request: bytes) -> pb.EnrollResponse:
+        """Spend the token on the request's key, or see that this was done before, and have the certificate signed.
+
+        Expiry is for unused tokens: the machine whose key spent one may come back after any absence.
+        """
+        digest = await asyncio.to_thread(key_digest, certificate_request)
+        token_hash = _hash(token)
+        agent_id = await asyncio.to_thread(
+            lambda: self._store.spend(token_hash=token_hash, key_digest=digest, at=self._clock())
+        )
+        if agent_id is None:
+            raise await self._refusal(token_hash)
+        return await self._sign(agent_id, certificate_request)
+
+    async def renew(self, agent_id: str, certificate_request: bytes) -> pb.EnrollResponse:
+        """The next certificate of an agent that showed its present one. Raises AgentRevoked."""
+        digest = await asyncio.to_thread(key_digest, certificate_request)
+        await asyncio.to_thread(self._store.rebind, agent_id, digest)
+        return await self._sign(agent_id, certificate_request)
+
+    async def _sign(self, agent_id: str, certificate_request: bytes) -> pb.EnrollResponse:
+        request = certificates_pb2.SignAgentCertificateRequest(
+            agent_id=agent_id, certificate_request=certificate_request
+        )
+        request.lifetime.FromTimedelta(self._lifetime)
+        signed = await self._certificates.SignAgentCertificate(request)
+        return pb.EnrollResponse(agent_id=agent_id, certificate=signed.certificate, expire_time=signed.expire_time)
+
+    async def _refusal(self, token_hash: str) -> EnrollmentRefused:
+        agent = await asyncio.to_thread(self._store.of_token, token_hash)
+        if agent is None:
+            return EnrollmentRefused("the enrolment token is unknown: launch the server again")
+        if agent.revoked:
+            return EnrollmentRefused(f"agent {agent.id} was revoked: launch another server", agent=agent.id)
+        if agent.key_digest is not None:
+            log.warning("enrolment token used twice", extra={"agent": agent.id, "server": agent.server})
+            return EnrollmentRefused(
+                f"the enrolment token of {agent.id} was spent by another machine: find out which, then launch again",
+                agent=agent.id,
+            )
+        return EnrollmentRefused(
+            f"the enrolment token of {agent.id} has expired: launch the server again", agent=agent.id
+        )
+
+
+def key_digest(certificate_request: bytes) -> str:
+    """SHA-256 (hex) of the public key that a PEM certificate request is for, and that signed it.
+
+    Raises CertificateRequestUnusable.
+    """
+    try:
+        if len(certificate_request) > _MAX_REQUEST:
+            raise ValueError("too large")
+        request = x509.load_pem_x509_csr(certificate_request)
+        if not request.is_signature_valid:
+            raise ValueError("not signed by its own key")
+        public = request.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise CertificateRequestUnusable(
+            "the certificate request cannot be used: send PKCS #10 in PEM, signed by its own key"
+        ) from error
+    return hashlib.sha256(public).hexdigest()
+
+
+def _hash(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()

@@ -1,0 +1,71 @@
+"""What callers of this service may have to deal with, by reason."""
+
+from twinline_kit.errors import (
+    Conflict,
+    DeadlineExceeded,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    Unavailable,
+)
+
+
+class AgentNotFound(NotFound):
+    """No agent has the id."""
+
+    reason = "AGENT_NOT_FOUND"
+
+
+class AgentUnknown(PermissionDenied):
+    """The certificate names an agent that this gateway never prepared."""
+
+    reason = "AGENT_UNKNOWN"
+
+
+class AgentRevoked(PermissionDenied):
+    """The agent was ended for good."""
+
+    reason = "AGENT_REVOKED"
+
+
+class AgentSilent(DeadlineExceeded):
+    """The agent says nothing, or takes nothing that is sent to it."""
+
+    reason = "AGENT_SILENT"
+
+
+class EnrollmentRefused(PermissionDenied):
+    """The token is unknown, expired, revoked, or was spent with another key."""
+
+    reason = "ENROLLMENT_REFUSED"
+
+
+class EnrollmentUsed(FailedPrecondition):
+    """The enrolment that a repeated request_id names was used already, so it gets no other token."""
+
+    reason = "ENROLLMENT_USED"
+
+
+class CertificateRequestUnusable(InvalidArgument):
+    """The bytes are not a certificate request signed by its own key."""
+
+    reason = "CERTIFICATE_REQUEST_UNUSABLE"
+
+
+class StreamFenced(Conflict):
+    """A newer stream of the same caller took this one's place."""
+
+    reason = "STREAM_FENCED"
+
+
+class StreamMalformed(InvalidArgument):
+    """A stream did not begin with hello, or a message is larger than agreed."""
+
+    reason = "STREAM_MALFORMED"
+
+
+class GatewayStopping(Unavailable):
+    """This replica is going away: connect again, to another one."""
+
+    reason = "GATEWAY_STOPPING"

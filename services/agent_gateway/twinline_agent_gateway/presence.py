@@ -1,0 +1,175 @@
+"""Which replica holds which agent: written in batches, read once a tick. Nothing here is a statement per agent."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+from twinline_agent_gateway.errors import AgentRevoked, AgentUnknown, GatewayStopping, StreamFenced
+from twinline_agent_gateway.store import Admission, Change, Connecting, Location, PresenceStore
+from twinline_kit import loops
+from twinline_kit.clock import Clock
+
+log = logging.getLogger(__name__)
+
+_BEATS = 4
+"""How often a replica says that it lives within the time it may be silent for."""
+
+_SEEN_EVERY = 60.0
+_RETRY = 0.5
+
+Arrival = tuple[Connecting, "asyncio.Future[int]"]
+
+
+class Presence:
+    """This replica's part in the common table of agents."""
+
+    def __init__(
+        self, store: PresenceStore, *, replica: str, address: str, tick: float, limit: float, clock: Clock
+    ) -> None:
+        """`address` is this replica's mesh port as the others reach it; `limit` is how long it may be silent."""
+        self._store = store
+        self._replica = replica
+        self._address = address
+        self._tick = tick
+        self._limit = limit
+        self._clock = clock
+        self._arrivals: list[Arrival] = []
+        self._departures: list[tuple[str, int]] = []
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._known_change = 0
+
+    async def connect(self, agent: Connecting) -> int:
+        """The new epoch of an agent at the door; all that wait share one transaction.
+
+        Raises AgentUnknown, AgentRevoked, StreamFenced (it came twice) or GatewayStopping.
+        """
+        if self._stopping:
+            raise _stopping()
+        admitted: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._arrivals.append((agent, admitted))
+        self._wake.set()
+        try:
+            return await asyncio.shield(admitted)
+        except asyncio.CancelledError:
+            # The agent went while it was being written down as connected.
+            admitted.add_done_callback(lambda done: self._undo(agent.agent_id, done))
+            raise
+
+    def disconnect(self, agent_id: str, epoch: int) -> None:
+        """Have it noted that a stream ended."""
+        self._departures.append((agent_id, epoch))
+        self._wake.set()
+
+    async def locate(self, agent_ids: Sequence[str]) -> dict[str, Location]:
+        """Where these agents are; unknown ones are missing from the answer."""
+        return await asyncio.to_thread(lambda: self._store.locate(agent_ids, at=self._clock()))
+
+    async def join(self) -> None:
+        """Enter the table of replicas, with no agents of an earlier process of the same name."""
+        await asyncio.to_thread(self._store.leave, self._replica)
+        await self._beat()
+        self._known_change = await asyncio.to_thread(self._store.latest_change)
+
+    async def leave(self) -> None:
+        """Leave the table; the agents that were here are lost until they connect elsewhere."""
+        await asyncio.to_thread(self._store.leave, self._replica)
+
+    async def write(self) -> None:
+        """Write what waits, whenever something does, until cancelled."""
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                arrivals, self._arrivals = self._arrivals, []
+                departures, self._departures = self._departures, []
+                try:
+                    await self._write(arrivals, departures)
+                except asyncio.CancelledError:
+                    self._arrivals += arrivals
+                    raise
+        finally:
+            self._stopping = True
+            _fail(self._arrivals, _stopping())
+
+    async def beat(self) -> None:
+        """Say that this replica lives, until cancelled."""
+        await loops.forever("replica heartbeat", self._beat, every=self._limit / _BEATS)
+
+    async def note_seen(self) -> None:
+        """Note now and then that the agents connected here are alive, until cancelled."""
+
+        async def note() -> None:
+            await asyncio.to_thread(lambda: self._store.seen(self._replica, at=self._clock()))
+
+        await loops.forever("last seen", note, every=_SEEN_EVERY)
+
+    async def watch(self, changed: Callable[[Change], None]) -> None:
+        """Call `changed` for each agent that connected to any replica or was revoked, until cancelled."""
+
+        async def look() -> None:
+            for change in await asyncio.to_thread(self._store.changes_after, self._known_change):
+                self._known_change = max(self._known_change, change.number)
+                changed(change)
+
+        await loops.forever("changes of agents", look, every=self._tick)
+
+    def _undo(self, agent_id: str, done: "asyncio.Future[int]") -> None:
+        if not done.cancelled() and done.exception() is None:
+            self.disconnect(agent_id, done.result())
+
+    async def _beat(self) -> None:
+        now = self._clock()
+        until = now + timedelta(seconds=self._limit)
+        await asyncio.to_thread(lambda: self._store.beat(self._replica, self._address, at=now, until=until))
+
+    async def _write(self, arrivals: list[Arrival], departures: list[tuple[str, int]]) -> None:
+        if departures:
+            try:
+                await asyncio.to_thread(lambda: self._store.disconnect(departures, at=self._clock()))
+            except Exception:
+                log.exception("departures not written, will retry")
+                self._departures += departures
+                await asyncio.sleep(_RETRY)
+                self._wake.set()
+        if arrivals:
+            await self._admit(arrivals)
+
+    async def _admit(self, arrivals: list[Arrival]) -> None:
+        latest = {agent.agent_id: (agent, admitted) for agent, admitted in arrivals}
+        _fail(
+            [arrival for arrival in arrivals if latest[arrival[0].agent_id][1] is not arrival[1]],
+            StreamFenced("the agent opened another stream at once"),
+        )
+        agents = [agent for agent, _ in latest.values()]
+        try:
+            admissions = await asyncio.to_thread(
+                lambda: self._store.connect(agents, replica=self._replica, at=self._clock())
+            )
+        except Exception as error:
+            log.exception("arrivals not written")
+            _fail(arrivals, error)
+            return
+        for agent, admitted in latest.values():
+            if not admitted.done():
+                _answer(admitted, agent.agent_id, admissions.get(agent.agent_id))
+
+
+def _answer(admitted: "asyncio.Future[int]", agent_id: str, admission: Admission | None) -> None:
+    if admission is None:
+        admitted.set_exception(AgentUnknown(f"no agent {agent_id}: launch a server to get one", agent=agent_id))
+    elif admission.revoked:
+        admitted.set_exception(AgentRevoked(f"agent {agent_id} was revoked: launch another server", agent=agent_id))
+    else:
+        admitted.set_result(admission.epoch)
+
+
+def _fail(arrivals: Sequence[Arrival], error: Exception) -> None:
+    for _, admitted in arrivals:
+        if not admitted.done():
+            admitted.set_exception(error)
+
+
+def _stopping() -> GatewayStopping:
+    return GatewayStopping("this gateway is stopping: connect again")

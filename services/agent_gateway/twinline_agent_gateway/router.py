@@ -1,0 +1,249 @@
+"""Who gets what: work goes to the streams and peers that hold the agents, reports to whoever asked for the task."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Protocol
+
+from twinline.agent_gateway.v1 import agents_pb2
+from twinline.agent_gateway.v1 import fleet_pb2 as pb
+from twinline_agent_gateway.convert import to_state
+from twinline_agent_gateway.dispatch import Dispatcher
+from twinline_agent_gateway.errors import AgentRevoked, StreamFenced
+from twinline_agent_gateway.states import State
+from twinline_agent_gateway.store import Change, Location
+from twinline_agent_gateway.streams import MAX_WORK, MOST_DELIVERIES, AgentStream, Parcel
+from twinline_agent_gateway.tracing import traced
+
+log = logging.getLogger(__name__)
+
+MOST_ROUTES = 1_000_000
+"""Tasks whose reports can be routed at once."""
+
+_BREATHE = 500
+"""Tasks that are handed over before other work gets its turn."""
+
+_OVER = frozenset({agents_pb2.TaskReport.STATE_REJECTED, agents_pb2.TaskReport.STATE_ABSENT})
+_NO_ENV: Mapping[str, str] = {}
+
+Locate = Callable[[Sequence[str]], Awaitable[Mapping[str, Location]]]
+
+
+class Peer(Protocol):
+    """Another replica, which holds agents."""
+
+    def deliver(self, agent_id: str, parcel: Parcel) -> bool:
+        """Have a task handed over; False when too many wait already."""
+        ...
+
+    def order(self, orders: pb.AgentOrders) -> None:
+        """Have cancels and acknowledgements handed over."""
+        ...
+
+
+class Router:
+    """The streams of this replica, and for each task the dispatcher that its reports go to. In memory only."""
+
+    def __init__(self, replica: str, locate: Locate, link: Callable[[Location], Peer]) -> None:
+        """`locate` finds agents in the database, `link` gives the line to the replica of a location."""
+        self._replica = replica
+        self._locate = locate
+        self._link = link
+        self._streams: dict[str, AgentStream] = {}
+        self._routes: dict[str, tuple[Dispatcher, str]] = {}
+        self._dispatchers: dict[tuple[str, bool], Dispatcher] = {}
+        self._elsewhere: dict[str, Peer] = {}
+
+    # --- streams
+
+    def streams(self) -> list[AgentStream]:
+        """All agents connected here."""
+        return list(self._streams.values())
+
+    def attach(self, stream: AgentStream) -> None:
+        """Let an agent get work. Of two streams of one agent the older is cut; when it is this one: StreamFenced."""
+        other = self._streams.get(stream.agent_id)
+        if other and other.epoch >= stream.epoch:
+            raise _fenced(stream)
+        if other:
+            other.cut(_fenced(other))
+        self._streams[stream.agent_id] = stream
+        self._elsewhere.pop(stream.agent_id, None)
+        self._tell_presence(stream.agent_id)
+
+    def detach(self, stream: AgentStream) -> None:
+        """Let it get no more."""
+        stream.close()
+        if self._streams.get(stream.agent_id) is stream:
+            del self._streams[stream.agent_id]
+
+    def changed(self, change: Change) -> None:
+        """Take in what another replica wrote: an agent connected there, or was revoked."""
+        stream = self._streams.get(change.agent_id)
+        if change.revoked:
+            self.revoked(change.agent_id)
+        elif change.replica != self._replica:
+            if stream and stream.epoch < change.epoch:
+                stream.cut(_fenced(stream))
+            self._elsewhere.pop(change.agent_id, None)
+            if change.connected:
+                self._tell_presence(change.agent_id)
+
+    def revoked(self, agent_id: str) -> None:
+        """Cut an agent that was ended for good."""
+        if stream := self._streams.get(agent_id):
+            stream.cut(AgentRevoked(f"agent {agent_id} was revoked: launch another server", agent=agent_id))
+
+    # --- dispatchers
+
+    def open(self, dispatcher: Dispatcher) -> None:
+        """Let a dispatcher in; an older stream of the same one is cut."""
+        key = (dispatcher.name, dispatcher.forwarded)
+        if older := self._dispatchers.get(key):
+            older.cut(StreamFenced(f"dispatcher {dispatcher.name} opened another stream", dispatcher=dispatcher.name))
+            self.close(older)
+        self._dispatchers[key] = dispatcher
+
+    def close(self, dispatcher: Dispatcher) -> None:
+        """Forget a dispatcher and its routes; reports that still come for it are dropped."""
+        dispatcher.close()
+        key = (dispatcher.name, dispatcher.forwarded)
+        if self._dispatchers.get(key) is dispatcher:
+            del self._dispatchers[key]
+        self._routes = {task_id: route for task_id, route in self._routes.items() if route[0] is not dispatcher}
+
+    async def dispatch(self, dispatcher: Dispatcher, request: pb.DispatchRequest) -> None:
+        """Do what a dispatcher wants. What is not here is looked up once for the whole request."""
+        not_here: list[tuple[str, Parcel]] = []
+        count = 0
+        for batch in request.batches:
+            work = batch.work if batch.HasField("work") else None
+            too_large = _too_large(work)
+            for task in batch.tasks:
+                count += 1
+                if count % _BREATHE == 0:
+                    await asyncio.sleep(0)
+                agent_id, env = task.agent_id, task.env
+                parcel = Parcel(task.task_id, work, task.from_offset, dict(env) if env else _NO_ENV)
+                if refusal := too_large or self._no_route_left(parcel):
+                    self._refuse(dispatcher, agent_id, parcel.task_id, refusal)
+                elif stream := self._streams.get(agent_id):
+                    self._hand(dispatcher, stream, parcel)
+                else:
+                    not_here.append((agent_id, parcel))
+        if not_here:
+            await self._dispatch_elsewhere(dispatcher, not_here)
+        for orders in request.orders:
+            self._order(dispatcher, orders)
+
+    async def accept(self, agent_id: str, reports: Iterable[agents_pb2.TaskReport]) -> int:
+        """Pass an agent's reports up; waits while a dispatcher takes no more. Answers how many were forged.
+
+        An agent reports only on tasks that were delivered to it: the others' results are not for it to write.
+        """
+        forged = 0
+        for report in reports:
+            route = self._routes.get(report.task_id)
+            if route is None:
+                continue
+            dispatcher, its_agent = route
+            if its_agent != agent_id:
+                forged += 1
+                continue
+            if dispatcher.full:
+                await dispatcher.room()
+            if report.state in _OVER:
+                self._routes.pop(report.task_id, None)
+            dispatcher.report(agent_id, report)
+        return forged
+
+    # --- peers
+
+    def peer_back(self, peer: Peer) -> None:
+        """The line to a peer was cut and is back: what was wanted of its agents must be stated again."""
+        for agent_id in [agent_id for agent_id, where in self._elsewhere.items() if where is peer]:
+            self._tell_presence(agent_id)
+
+    def peer_gone(self, peer: Peer) -> None:
+        """A peer is gone for good; its agents are looked for anew."""
+        self._elsewhere = {agent_id: where for agent_id, where in self._elsewhere.items() if where is not peer}
+
+    def away(self, peer: Peer, agent_id: str, task_ids: Iterable[str], state: "pb.Agent.State.ValueType") -> None:
+        """A peer could not hand these tasks over. It has no say on agents that are looked for elsewhere by now."""
+        if self._elsewhere.get(agent_id) is not peer:
+            return
+        del self._elsewhere[agent_id]
+        for task_id in task_ids:
+            if route := self._routes.pop(task_id, None):
+                route[0].tell_away(agent_id, task_id, state)
+
+    # --- inside
+
+    def _hand(self, dispatcher: Dispatcher, stream: AgentStream, parcel: Parcel) -> None:
+        agent_id, task_id = stream.agent_id, parcel.task_id
+        if parcel.env:
+            env = traced(parcel.env, agent_id=agent_id, task_id=task_id)
+            parcel = Parcel(task_id, parcel.work, parcel.from_offset, env)
+        if stream.deliver(parcel):
+            self._routes[task_id] = (dispatcher, agent_id)
+        else:
+            self._refuse(dispatcher, agent_id, task_id, _TOO_MANY)
+
+    async def _dispatch_elsewhere(self, dispatcher: Dispatcher, parcels: Sequence[tuple[str, Parcel]]) -> None:
+        places = await self._locate(list({agent_id for agent_id, _ in parcels}))
+        for agent_id, parcel in parcels:
+            place = places.get(agent_id)
+            if stream := self._streams.get(agent_id):  # it came while we looked
+                self._hand(dispatcher, stream, parcel)
+            elif place is None:
+                dispatcher.tell_away(agent_id, parcel.task_id, pb.Agent.STATE_NEVER_ENROLLED)
+            elif place.state is not State.CONNECTED:
+                dispatcher.tell_away(agent_id, parcel.task_id, to_state(place.state))
+            elif place.replica == self._replica or dispatcher.forwarded:
+                dispatcher.tell_away(agent_id, parcel.task_id, pb.Agent.STATE_LOST)
+            else:
+                self._forward(dispatcher, place, agent_id, parcel)
+
+    def _forward(self, dispatcher: Dispatcher, place: Location, agent_id: str, parcel: Parcel) -> None:
+        peer = self._elsewhere[agent_id] = self._link(place)
+        if peer.deliver(agent_id, parcel):
+            self._routes[parcel.task_id] = (dispatcher, agent_id)
+        else:
+            self._refuse(dispatcher, agent_id, parcel.task_id, _TOO_MANY)
+
+    def _order(self, dispatcher: Dispatcher, orders: pb.AgentOrders) -> None:
+        for ack in orders.acks:
+            if ack.final and (route := self._routes.get(ack.task_id)) and route[0] is dispatcher:
+                del self._routes[ack.task_id]
+        # An agent that is nowhere needs no orders: when it is back, all is stated again.
+        if stream := self._streams.get(orders.agent_id):
+            stream.order(orders)
+        elif (peer := self._elsewhere.get(orders.agent_id)) and not dispatcher.forwarded:
+            peer.order(orders)
+
+    def _tell_presence(self, agent_id: str) -> None:
+        for dispatcher in self._dispatchers.values():
+            if not dispatcher.forwarded:
+                dispatcher.tell_presence(agent_id)
+
+    def _no_route_left(self, parcel: Parcel) -> str:
+        if len(self._routes) < MOST_ROUTES or parcel.task_id in self._routes:
+            return ""
+        return f"this gateway routes {MOST_ROUTES} tasks already: let some of them end, then run this one again"
+
+    def _refuse(self, dispatcher: Dispatcher, agent_id: str, task_id: str, why: str) -> None:
+        state = agents_pb2.TaskReport.STATE_REJECTED
+        dispatcher.report(agent_id, agents_pb2.TaskReport(task_id=task_id, state=state, message=why))
+
+
+_TOO_MANY = f"{MOST_DELIVERIES} tasks wait for this agent already: let some of them start, then run this one again"
+
+
+def _too_large(work: agents_pb2.Work | None) -> str:
+    if work is None or (size := work.ByteSize()) <= MAX_WORK:
+        return ""
+    return f"the work has {size} bytes, more than {MAX_WORK}: make the script or its environment smaller"
+
+
+def _fenced(stream: AgentStream) -> StreamFenced:
+    return StreamFenced(f"agent {stream.agent_id} opened another stream", agent=stream.agent_id)

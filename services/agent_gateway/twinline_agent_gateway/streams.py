@@ -1,0 +1,224 @@
+"""Agents' streams: what waits for each, and the few writers that carry it out.
+
+All that waits for one agent goes in one message. A task a stream would cost a fifth more than a bounded number of
+writers over a queue of the streams that have something to send.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import grpc.aio
+
+from twinline.agent_gateway.v1 import agents_pb2 as pb
+from twinline_kit.errors import Error
+
+log = logging.getLogger(__name__)
+
+WRITERS = 64
+MOST_DELIVERIES = 1024
+"""Deliveries that may wait for one agent."""
+
+MAX_WORK = 4 << 20
+"""Bytes of one piece of work."""
+
+MESSAGE = 8 << 20
+"""Bytes of one message, about; an agent takes 16 MiB."""
+
+MOST_ORDERS = 10_000
+"""Cancels and acknowledgements in one message."""
+
+Context = grpc.aio.ServicerContext[pb.AgentMessage, pb.GatewayMessage]
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """A task on its way to an agent. The work is shared by all the tasks of a run."""
+
+    task_id: str
+    work: pb.Work | None
+    from_offset: int
+    env: Mapping[str, str]
+    """Over that of the work."""
+
+
+class AgentStream:
+    """One connected agent."""
+
+    __slots__ = (
+        "_acks", "_cancels", "_closed", "_context", "_cut_with", "_drain", "_parcels", "_queue", "_queued", "_task",
+        "agent_id", "epoch", "forged", "heard", "writing_since",
+    )  # fmt: skip
+
+    def __init__(self, agent_id: str, epoch: int, context: Context, queue: "asyncio.Queue[AgentStream]") -> None:
+        """Belongs to the task that makes it, which is the one that `cut` ends."""
+        self.agent_id = agent_id
+        self.epoch = epoch
+        self.heard = time.monotonic()
+        """When the agent last spoke."""
+        self.forged = 0
+        """Reports on tasks that were not delivered to it."""
+        self.writing_since: float | None = None
+        self._context = context
+        self._task = asyncio.current_task()
+        self._cut_with: Error | None = None
+        self._queue = queue
+        self._queued = False
+        self._parcels: dict[str, Parcel] = {}
+        self._cancels: dict[str, None] = {}
+        self._acks: dict[str, tuple[int, bool]] = {}
+        self._drain: float | None = None
+        self._closed = False
+
+    def deliver(self, parcel: Parcel) -> bool:
+        """Have a task handed over; the latest word on a task counts. False when too many wait already."""
+        if len(self._parcels) >= MOST_DELIVERIES and parcel.task_id not in self._parcels:
+            return False
+        self._parcels[parcel.task_id] = parcel
+        self._mark()
+        return True
+
+    def order(self, orders: Any) -> None:
+        """Have cancels and acknowledgements (of an AgentOrders) handed over."""
+        for task_id in orders.cancel:
+            self._cancels[task_id] = None
+        for ack in orders.acks:
+            offset, final = self._acks.get(ack.task_id, (0, False))
+            self._acks[ack.task_id] = (max(offset, ack.offset), final or ack.final)
+        self._mark()
+
+    def drain(self, come_back_after: float) -> None:
+        """Ask the agent to go, and to come back after that many seconds."""
+        self._drain = come_back_after
+        self._mark()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits and nothing is being written."""
+        return not self._queued and self.writing_since is None
+
+    def cut(self, why: Error) -> None:
+        """End the stream with this error."""
+        if self._cut_with is None and self._task is not None:
+            self._cut_with = why
+            self._task.cancel()
+
+    def was_cut(self) -> Error | None:
+        """Why `cut` ended the stream; None when the agent, or the line, did."""
+        if self._cut_with is not None and self._task is not None:
+            self._task.uncancel()
+        return self._cut_with
+
+    async def write(self) -> None:
+        """Write what waits, as one message. Only one writer at a time comes here."""
+        self.writing_since = time.monotonic()
+        try:
+            await self._context.write(self._take())
+        except (grpc.aio.BaseError, asyncio.InvalidStateError) as error:
+            # The line is gone. The reading side notices too, and whoever wanted this states it again.
+            log.debug("not written", extra={"agent": self.agent_id, "error": str(error)})
+            self.close()
+        finally:
+            self.writing_since = None
+            self._queued = False
+            if self._parcels or self._cancels or self._acks or self._drain is not None:
+                self._mark()
+
+    def close(self) -> None:
+        """Drop what waits, and what comes: nothing can be written any more."""
+        self._closed = True
+        self._parcels.clear()
+        self._cancels.clear()
+        self._acks.clear()
+        self._drain = None
+
+    def _mark(self) -> None:
+        if self._closed:
+            self.close()
+        elif not self._queued:
+            self._queued = True
+            self._queue.put_nowait(self)
+
+    def _take(self) -> pb.GatewayMessage:
+        """The next message: as much of what waits as fits."""
+        if self._drain is not None and not (self._parcels or self._cancels or self._acks):
+            message = pb.GatewayMessage()
+            message.drain.come_back_after.FromNanoseconds(int(self._drain * 1e9))
+            self._drain = None
+            return message
+        message = pb.GatewayMessage()
+        orders = message.orders
+        room = MESSAGE
+        while self._parcels and room > 0:
+            task_id, parcel = next(iter(self._parcels.items()))
+            del self._parcels[task_id]
+            room -= _add(orders, parcel)
+        while self._cancels and len(orders.cancel) < MOST_ORDERS:
+            orders.cancel.append(self._cancels.popitem()[0])
+        while self._acks and len(orders.acks) < MOST_ORDERS:
+            task_id, (offset, final) = self._acks.popitem()
+            orders.acks.add(task_id=task_id, offset=offset, final=final)
+        return message
+
+
+def _add(orders: pb.Orders, parcel: Parcel) -> int:
+    """Put a parcel into the message; about how many bytes it takes."""
+    delivery = orders.deliveries.add(task_id=parcel.task_id, from_offset=parcel.from_offset)
+    if parcel.work is None:
+        return 128
+    delivery.work.CopyFrom(parcel.work)
+    size = 256 + len(parcel.work.script)
+    if parcel.env:
+        delivery.work.env.update(parcel.env)
+        size += sum(len(name) + len(value) for name, value in parcel.env.items())
+    return size
+
+
+class Writers:
+    """Carries out what waits for agents. An agent that takes nothing holds back its own stream only."""
+
+    STUCK = 0.5
+    """Seconds after which a writer counts as held up, and is stood in for."""
+
+    GIVE_UP = 20.0
+    """Seconds after which the stream that holds it up is cut."""
+
+    def __init__(self, too_slow: Error) -> None:
+        self.queue: asyncio.Queue[AgentStream] = asyncio.Queue()
+        self._too_slow = too_slow
+        self._writing: set[AgentStream] = set()
+        self._alive = 0
+        self._held_up = 0
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                now = time.monotonic()
+                stuck = [s for s in self._writing if s.writing_since and now - s.writing_since > self.STUCK]
+                self._held_up = len(stuck)
+                while self._alive < WRITERS + self._held_up:
+                    self._alive += 1
+                    group.create_task(self._write())
+                for stream in stuck:
+                    if stream.writing_since and now - stream.writing_since > self.GIVE_UP:
+                        stream.cut(self._too_slow)
+                await asyncio.sleep(self.STUCK)
+
+    async def _write(self) -> None:
+        try:
+            while self._alive <= WRITERS + self._held_up:
+                stream = await self.queue.get()
+                self._writing.add(stream)
+                try:
+                    await stream.write()
+                except Exception:
+                    log.exception("write failed unexpectedly", extra={"agent": stream.agent_id})
+                    stream.close()
+                finally:
+                    self._writing.discard(stream)
+        finally:
+            self._alive -= 1
