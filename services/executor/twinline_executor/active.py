@@ -1,0 +1,202 @@
+"""Runs and tasks that this replica follows, in memory: what is known of each, and what follows from what is heard.
+
+One object a task, lean, because a run may have ten thousand. Everything here is called from the event loop only and
+waits for nothing; the recorder writes it down.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from opentelemetry.trace import Span
+
+from twinline_executor import states
+from twinline_executor.rows import Run, Task
+from twinline_executor.states import Event, Line, State
+from twinline_journal import Masker
+
+MAX_MESSAGE = 1000
+
+_ENDS = {"timed_out": Event.TIME_OUT, "canceled": Event.CANCEL}
+_INTERRUPTIONS = {
+    "process gone": (
+        "PROCESS_GONE",
+        "the script's process is gone and left no exit status; read the output, then run it again",
+    ),
+    "host rebooted": ("HOST_REBOOTED", "the host was rebooted in mid-run; read the output, then run it again"),
+    "start unknown": ("START_UNKNOWN", "the host stopped between marking and starting the script; it may have run"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a task ended on its host. `how` is exited, signaled, timed_out or canceled; times are the host's."""
+
+    how: str
+    exit_status: int | None
+    signal: int
+    truncated: bool
+    started: datetime | None
+    ended: datetime | None
+
+
+@dataclass(slots=True, eq=False)
+class ActiveRun:
+    """A run with everything that its tasks share."""
+
+    run: Run
+    deadline: float
+    """On the monotonic clock: a task that was not taken in by its host until then is not started any more."""
+    tasks: dict[str, "ActiveTask"] = field(default_factory=dict)
+    """Those that are not settled."""
+    script: bytes = b""
+    env: Mapping[str, str] = field(default_factory=dict)
+    secrets: Sequence[bytes] = field(default=(), repr=False)
+    waiting: int = 0
+    """Tasks whose recorded state is one that the run waits for."""
+    closed: bool = False
+    """Whether the run's own row says that it has ended."""
+
+    def share_secrets(self, secrets: Sequence[bytes]) -> None:
+        """Mask these in all output from now on."""
+        self.secrets = secrets
+        if secrets:
+            for task in self.tasks.values():
+                task.masker = Masker(secrets)
+
+    def late(self) -> bool:
+        """Whether the time to reach hosts is over."""
+        return time.monotonic() > self.deadline
+
+
+class ActiveTask:
+    """A task that is not settled."""
+
+    __slots__ = (
+        "accepted", "agent_id", "cancel", "chunks", "end_time", "exit_status", "hasher", "heard", "id", "line",
+        "lost_since", "masker", "message", "offers", "pending_bytes", "reason", "recorded_state", "run", "settled",
+        "signal", "span", "start_time", "state", "stored", "target_id", "target_name", "truncated",
+    )  # fmt: skip
+
+    def __init__(self, row: Task, run: ActiveRun, *, adopted: bool) -> None:
+        self.id = row.id
+        self.run = run
+        self.target_id = row.target_id
+        self.target_name = row.target_name
+        self.line: Line = row.line
+        self.agent_id = row.agent_id
+        self.state: State = row.state
+        self.recorded_state: State = row.state
+        self.settled = False
+        self.reason = row.reason
+        self.message = row.message
+        self.exit_status = row.exit_status
+        self.signal = row.signal
+        self.truncated = row.output_truncated
+        self.start_time = row.start_time
+        self.end_time = row.end_time
+        self.stored = row.output_size
+        self.chunks: list[bytes] = []
+        self.pending_bytes = 0
+        self.masker: Masker | None = None
+        self.hasher: object | None = None
+        self.accepted = row.state in (State.DELIVERED, State.RUNNING) or row.output_size > 0
+        # Whoever followed it before may have sent it on its way: that it was not started cannot be known from here.
+        self.offers = 1 if adopted else 0
+        self.cancel = run.run.canceled
+        self.lost_since: float | None = None
+        self.heard = time.monotonic()
+        self.span: Span | None = None
+
+    @property
+    def received(self) -> int:
+        """Bytes of output that need not be sent again."""
+        return self.stored + self.pending_bytes + (self.masker.held() if self.masker else 0)
+
+    def startable(self) -> bool:
+        """Whether a delivery may still start it."""
+        return not self.accepted and not self.cancel and not self.run.late()
+
+    def cancelable_at_once(self) -> bool:
+        """Whether it was surely never sent to its host."""
+        return not self.accepted and not self.offers
+
+    def take(self, offset: int, data: bytes) -> bool:
+        """Take in output that starts at `offset`, less what is known. False when something before it is missing."""
+        known = self.received - offset
+        if known < 0:
+            return False
+        fresh = data[known:]
+        if fresh:
+            self._release(self.masker.feed(fresh) if self.masker else fresh)
+        return True
+
+    def _release(self, data: bytes) -> None:
+        if data:
+            self.chunks.append(data)
+            self.pending_bytes += len(data)
+
+    def happen(self, event: Event, reason: str = "", message: str = "") -> None:
+        """Move along the table."""
+        self.state = states.after(self.state, event)
+        self.reason = reason
+        self.message = message[:MAX_MESSAGE]
+        if event in states.SETTLING:
+            if self.masker is not None:
+                self._release(self.masker.finish())
+            self.settled = True
+            self.end_time = self.end_time or datetime.now(UTC)
+
+    def is_on_host(self, started: datetime | None, *, running: bool) -> None:
+        """Its host's journal has it."""
+        self.accepted = True
+        self.lost_since = None
+        self.start_time = self.start_time or started
+        event = Event.START if running else Event.DELIVER
+        if states.after(self.state, event) is not self.state or self.reason:
+            self.happen(event)
+
+    def end(self, end: End) -> None:
+        """Its host's journal says how it ended, and all its output is here."""
+        self.accepted = True
+        self.exit_status, self.signal, self.truncated = end.exit_status, end.signal, end.truncated
+        self.start_time, self.end_time = end.started or self.start_time, end.ended
+        self.happen(_ENDS.get(end.how) or (Event.SUCCEED if end.exit_status == 0 else Event.FAIL))
+
+    def interrupted(self, why: str) -> None:
+        """Its host's journal will never know how it ended."""
+        reason, message = _INTERRUPTIONS.get(why, ("INTERRUPTED", f"the host says: {why}"))
+        self.accepted = True
+        self.happen(Event.INTERRUPT, reason, message)
+
+    def absent(self) -> None:
+        """Its host's journal does not have it. Nothing happens when it may still be delivered."""
+        if self.accepted:
+            self.happen(Event.INTERRUPT, "JOURNAL_LOST", "the host had this task and lost its journal; it may have run")
+        elif self.cancel:
+            self.happen(Event.CANCEL)
+        elif self.run.late():
+            self.happen(Event.GIVE_UP, self.reason or "LATE", self.message or "the host could not be reached in time")
+
+    def out_of_reach(self, reason: str, message: str, *, unknown_after: float) -> bool:
+        """Its host cannot be asked now. Says whether anything changed."""
+        before = (self.state, self.reason, self.message)
+        now = time.monotonic()
+        self.lost_since = self.lost_since or now
+        if not self.accepted and not self.run.late():
+            if self.state is State.PENDING:
+                self.reason, self.message = reason, message[:MAX_MESSAGE]
+        elif self.cancelable_at_once():
+            self.happen(Event.GIVE_UP, reason, message)
+        elif not self.accepted or now - self.lost_since > unknown_after:
+            self.happen(Event.LOSE, reason, message)
+        return before != (self.state, self.reason, self.message)
+
+
+def host_time(seconds: float | None) -> datetime | None:
+    """A host's clock reading, seconds since the epoch, as a time; None when it makes no sense."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC) if seconds else None
+    except (OverflowError, ValueError, OSError):
+        return None

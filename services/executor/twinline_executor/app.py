@@ -1,0 +1,90 @@
+"""Makes the executor's objects and wires them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+
+import grpc.aio
+import sqlalchemy as sa
+
+from twinline.executor.v1 import runs_pb2_grpc, scripts_pb2_grpc, targets_pb2_grpc
+from twinline_executor import access
+from twinline_executor.agent_line import AgentLine
+from twinline_executor.bell import Bell
+from twinline_executor.dispatcher import Dispatcher
+from twinline_executor.planner import Planner
+from twinline_executor.recorder import Changes, Recorder
+from twinline_executor.script_service import ScriptService
+from twinline_executor.service import RunService
+from twinline_executor.settings import Settings
+from twinline_executor.signer import Signer
+from twinline_executor.ssh_line import SshLine
+from twinline_executor.store.output import OutputStore
+from twinline_executor.store.owners import OwnerStore
+from twinline_executor.store.results import ResultStore
+from twinline_executor.store.runs import RunStore
+from twinline_executor.store.scripts import ScriptStore
+from twinline_executor.store.targets import TargetStore
+from twinline_executor.target_service import TargetService
+from twinline_executor.watching import Watching
+from twinline_kit import clock, db
+from twinline_kit.client import mesh_channel
+from twinline_kit.ids import new_id
+from twinline_kit.server import App, Service
+from twinline_kit.verifier import KeysVerifier
+
+
+@asynccontextmanager
+async def build(settings: Settings) -> AsyncIterator[App]:
+    """Yield the executor, ready to register. Main, suite and tests all start here."""
+    identity = settings.identity()
+    async with AsyncExitStack() as stack:
+        engine = db.open(settings.database_url)
+        stack.callback(engine.dispose)
+        await asyncio.to_thread(db.migrate, engine, "twinline_executor")
+        keys = await stack.enter_async_context(mesh_channel(settings.keys_address, identity))
+        gateway = None
+        if settings.gateway_address:
+            gateway = await stack.enter_async_context(mesh_channel(settings.gateway_address, identity))
+        yield _app(settings, engine, keys, gateway)
+
+
+def _app(settings: Settings, engine: sa.Engine, keys: grpc.aio.Channel, gateway: grpc.aio.Channel | None) -> App:
+    replica = new_id("replica")
+    targets, scripts, runs, output = TargetStore(engine), ScriptStore(engine), RunStore(engine), OutputStore(engine)
+    bell, changes = Bell(), Changes()
+    recorder = Recorder(ResultStore(engine), output, bell, changes, clock=clock.now, max_output=settings.max_output)
+    dispatcher = Dispatcher(
+        replica, owners=OwnerStore(engine), scripts=scripts, keys=keys, recorder=recorder,
+        ssh=SshLine(targets, recorder, Signer(keys), settings),
+        agents=AgentLine(gateway, replica, runs, recorder, settings),
+        changes=changes, settings=settings, clock=clock.now,
+    )  # fmt: skip
+    planner = Planner(scripts, targets, changes, replica)
+    services = _services(
+        RunService(runs, planner, dispatcher, Watching(runs, output, bell), clock=clock.now),
+        TargetService(targets, clock=clock.now),
+        ScriptService(scripts, clock=clock.now),
+    )
+    return App(services, KeysVerifier(keys), [dispatcher.run])
+
+
+def _services(runs: RunService, targets: TargetService, scripts: ScriptService) -> list[Service]:
+    return [
+        Service(
+            "twinline.executor.v1.RunService",
+            partial(runs_pb2_grpc.add_RunServiceServicer_to_server, runs),
+            access.RUNS,
+        ),
+        Service(
+            "twinline.executor.v1.TargetService",
+            partial(targets_pb2_grpc.add_TargetServiceServicer_to_server, targets),
+            access.TARGETS,
+        ),
+        Service(
+            "twinline.executor.v1.ScriptService",
+            partial(scripts_pb2_grpc.add_ScriptServiceServicer_to_server, scripts),
+            access.SCRIPTS,
+        ),
+    ]

@@ -1,0 +1,242 @@
+"""Owns the unfinished tasks of the runs that this replica follows, and hands them to the lines.
+
+A run is followed by the replica that started it; when that one dies, another claims the run and states its tasks again
+from what is stored. Nothing else needs to be known, since hosts keep the truth.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import grpc.aio
+
+from twinline.keys.v1 import credentials_pb2 as keys_pb
+from twinline.keys.v1 import credentials_pb2_grpc as keys_rpc
+from twinline_executor.active import ActiveRun, ActiveTask
+from twinline_executor.agent_line import AgentLine
+from twinline_executor.environment import credentials, run_env
+from twinline_executor.errors import CredentialMalformed
+from twinline_executor.recorder import Changes, Recorder
+from twinline_executor.rows import Run, Task
+from twinline_executor.settings import Settings
+from twinline_executor.ssh_line import SshLine
+from twinline_executor.ssh_login import PASSING
+from twinline_executor.states import ENDED, Event, Line, RunState
+from twinline_executor.store.owners import OwnerStore
+from twinline_executor.store.scripts import ScriptStore
+from twinline_kit.clock import Clock
+from twinline_kit.errors import Error
+from twinline_kit.loops import backoff, forever
+
+log = logging.getLogger(__name__)
+
+LOOK_FOR_CANCELS = 0.5
+SHELL = b"#!/bin/sh\n"
+
+
+class Dispatcher:
+    """Everything in flight on this replica."""
+
+    def __init__(
+        self, replica: str, *, owners: OwnerStore, scripts: ScriptStore, keys: grpc.aio.Channel, recorder: Recorder,
+        ssh: SshLine, agents: AgentLine, changes: Changes, settings: Settings, clock: Clock,
+    ) -> None:  # fmt: skip
+        self.replica = replica
+        self._owners = owners
+        self._scripts = scripts
+        self._keys = keys_rpc.CredentialServiceStub(keys)
+        self._recorder = recorder
+        self._ssh = ssh
+        self._agents = agents
+        self._changes = changes
+        self._settings = settings
+        self._clock = clock
+        self._runs: dict[str, ActiveRun] = {}
+        self._starting: set[str] = set()
+        self._beats: dict[str, tuple[int, float]] = {}
+        self._group = asyncio.TaskGroup()
+        self._ready = asyncio.Event()
+        recorder.on_stored = self._stored
+        recorder.on_lost = self._lost
+
+    async def run(self) -> None:
+        """Dispatch until cancelled."""
+        recording = asyncio.ensure_future(self._recorder.run())
+        try:
+            async with self._group:
+                self._group.create_task(self._ssh.run())
+                self._group.create_task(self._agents.run())
+                self._group.create_task(forever("replicas", self._beat, every=self._settings.beat_interval))
+                self._group.create_task(forever("cancels", self._look_for_cancels, every=LOOK_FOR_CANCELS))
+                self._ready.set()
+        finally:
+            recording.cancel()
+            await asyncio.gather(recording, return_exceptions=True)
+            await asyncio.to_thread(self._owners.bury, self.replica)
+
+    # --- runs of this replica ---
+
+    @contextmanager
+    def starting(self, run_id: str) -> Iterator[None]:
+        """While a run is being stored: it is not to be taken for one that a dead replica left."""
+        self._starting.add(run_id)
+        try:
+            yield
+        finally:
+            self._starting.discard(run_id)
+
+    def start(self, run: Run, planned: Sequence[Task]) -> None:
+        """Follow a run that was just stored."""
+        self._follow(run, planned, adopted=False, deadline=time.monotonic() + run.reach_timeout)
+
+    async def cancel(self, run_id: str) -> None:
+        """End what has not ended of a run, when it is followed here; its owner looks for itself."""
+        if run := self._runs.get(run_id):
+            self._cancel(run)
+            await self._recorder.settled()
+
+    def _follow(self, run: Run, rows: Sequence[Task], *, adopted: bool, deadline: float) -> None:
+        active = ActiveRun(run, deadline)
+        active.closed = run.state is not RunState.RUNNING
+        active.tasks = {row.id: ActiveTask(row, active, adopted=adopted) for row in rows}
+        active.waiting = sum(row.state not in ENDED for row in rows)
+        self._runs[run.id] = active
+        self._group.create_task(self._hand_over(active))
+
+    async def _hand_over(self, run: ActiveRun) -> None:
+        """Get together what the tasks share, then give them to their lines."""
+        try:
+            run.script = await self._script(run.run)
+            opened = await self._opened(run)
+        except Error as error:
+            self._refuse(run, error.reason, error.message)
+            return
+        except Exception:
+            log.exception("a run could not be handed over", extra={"run": run.run.id})
+            self._refuse(run, "INTERNAL", "the executor met an error of its own; its log has the rest")
+            return
+        if opened is None:
+            return
+        run.env = run_env(run.run, opened)
+        run.share_secrets([value.encode() for value in opened.values()])
+        await self._ready.wait()
+        if not run.tasks:
+            self._recorder.note_run(run)
+        self._agents.carry([task for task in run.tasks.values() if task.line is Line.AGENT])
+        await self._ssh.carry([task for task in run.tasks.values() if task.line is Line.SSH])
+        if run.run.canceled:
+            self._cancel(run)
+
+    async def _script(self, run: Run) -> bytes:
+        if not run.script:
+            command = run.command.encode()
+            return command if command.startswith(b"#!") else SHELL + command
+        return (await asyncio.to_thread(self._scripts.get, run.script, run.revision)).source
+
+    async def _opened(self, run: ActiveRun) -> dict[str, str] | None:
+        """The credentials that the inputs name; None when the time to reach hosts, or the run, was over before."""
+        names = sorted(credentials(run.run))
+        failures = 0
+        while names:
+            try:
+                answer = await self._keys.OpenCredentials(keys_pb.OpenCredentialsRequest(names=names))
+                return {name: _text(name, answer.values[name]) for name in names}
+            except PASSING as error:
+                self._keys_unavailable(run, error)
+                if not run.tasks or all(task.settled for task in run.tasks.values()):
+                    return None
+                failures += 1
+                await asyncio.sleep(backoff(failures))
+        return {}
+
+    def _keys_unavailable(self, run: ActiveRun, error: Error) -> None:
+        message = f"the keys service does not answer: {error.message}"
+        for task in list(run.tasks.values()):
+            if not task.settled and task.out_of_reach(
+                "KEYS_UNAVAILABLE", message, unknown_after=self._settings.unknown_after
+            ):
+                self._recorder.note(task)
+
+    def _refuse(self, run: ActiveRun, reason: str, message: str) -> None:
+        for task in list(run.tasks.values()):
+            if not task.settled:
+                task.happen(Event.REFUSE if task.cancelable_at_once() else Event.INTERRUPT, reason, message)
+                self._recorder.note(task)
+
+    def _cancel(self, run: ActiveRun) -> None:
+        for task in list(run.tasks.values()):
+            if not task.settled:
+                task.cancel = True
+                (self._agents if task.line is Line.AGENT else self._ssh).cancel(task)
+
+    def _stored(self, task: ActiveTask) -> None:
+        (self._agents if task.line is Line.AGENT else self._ssh).stored(task)
+
+    def _lost(self, task: ActiveTask) -> None:
+        """Somebody else wrote this task: whatever is known of its run is read anew, if it is still ours."""
+        log.warning("a task was written by another replica", extra={"task": task.id})
+        self._release(task.run)
+
+    def _release(self, run: ActiveRun) -> None:
+        self._runs.pop(run.run.id, None)
+        for task in run.tasks.values():
+            (self._agents if task.line is Line.AGENT else self._ssh).drop(task)
+
+    # --- other replicas ---
+
+    async def _beat(self) -> None:
+        """Say that we live, bury who does not, and follow exactly the runs that are ours."""
+        await asyncio.to_thread(self._owners.beat, self.replica)
+        self._note_beats(await asyncio.to_thread(self._owners.beats))
+        for replica, (beat, since) in list(self._beats.items()):
+            if time.monotonic() - since > self._settings.beat_limit:
+                log.warning("a replica is silent; its runs are taken over", extra={"replica": replica})
+                await asyncio.to_thread(self._owners.bury, replica, beat)
+        held = set(self._runs)
+        await asyncio.to_thread(self._owners.claim, self.replica)
+        owned = await asyncio.to_thread(self._owners.owned, self.replica)
+        for run_id in held - owned.keys():
+            if run := self._runs.get(run_id):
+                self._release(run)
+        for run_id in owned.keys() - self._runs.keys() - self._starting:
+            await self._adopt(run_id)
+
+    def _note_beats(self, beats: dict[str, int]) -> None:
+        now = time.monotonic()
+        known = self._beats
+        self._beats = {
+            replica: known[replica] if replica in known and known[replica][0] == beat else (beat, now)
+            for replica, beat in beats.items()
+            if replica != self.replica
+        }
+
+    async def _adopt(self, run_id: str) -> None:
+        run, rows = await asyncio.to_thread(self._owners.open_run, run_id)
+        if run_id in self._runs or run_id in self._starting:
+            return
+        log.info("following a run that was left", extra={"run": run_id, "tasks": len(rows)})
+        self._changes.stay_above(max((row.change for row in rows), default=0))
+        age = (self._clock() - run.create_time).total_seconds()
+        self._follow(run, rows, adopted=True, deadline=time.monotonic() + run.reach_timeout - age)
+
+    async def _look_for_cancels(self) -> None:
+        if not self._runs:
+            return
+        known = {run_id for run_id, run in self._runs.items() if all(task.cancel for task in run.tasks.values())}
+        for run_id in await asyncio.to_thread(self._owners.canceled, self.replica, known):
+            if run := self._runs.get(run_id):
+                self._cancel(run)
+
+
+def _text(name: str, value: bytes) -> str:
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise CredentialMalformed(
+            f"credential {name} is not text; store it encoded, such as in base64", credential=name
+        )
+    return text

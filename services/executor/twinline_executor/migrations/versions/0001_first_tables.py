@@ -1,0 +1,103 @@
+"""First tables."""
+
+import sqlalchemy as sa
+from alembic import op
+
+from twinline_kit.db import UtcDateTime
+
+revision = "0001"
+down_revision = None
+
+
+def upgrade() -> None:
+    """Make the tables."""
+    op.create_table(
+        "targets",
+        sa.Column("id", sa.String(128), primary_key=True),
+        sa.Column("name", sa.String(255), unique=True),
+        sa.Column("generation", sa.Integer, nullable=False),
+        sa.Column("deployment", sa.String(255), nullable=False),
+        sa.Column("state", sa.String(64), nullable=False),
+        sa.Column("tags", sa.JSON, nullable=False),
+        sa.Column("host", sa.String(255), nullable=False),
+        sa.Column("port", sa.Integer, nullable=False),
+        sa.Column("username", sa.String(64), nullable=False),
+        sa.Column("cloud_key", sa.String(255), nullable=False),
+        sa.Column("host_key", sa.Text, nullable=False),
+        sa.Column("host_key_learned", sa.Boolean, nullable=False),
+        sa.Column("agent_id", sa.String(128), nullable=False),
+        sa.Column("update_time", UtcDateTime, nullable=False),
+    )
+    op.create_table(
+        "scripts",
+        sa.Column("name", sa.String(255), primary_key=True),
+        sa.Column("revision", sa.Integer, primary_key=True),
+        sa.Column("description", sa.Text, nullable=False),
+        sa.Column("inputs", sa.JSON, nullable=False),
+        sa.Column("source", sa.LargeBinary, nullable=False),
+        sa.Column("digest", sa.String(64), nullable=False),
+        sa.Column("create_time", UtcDateTime, nullable=False),
+    )
+    op.create_table(
+        "runs",
+        sa.Column("id", sa.String(32), primary_key=True),
+        sa.Column("request_id", sa.String(128), nullable=False, unique=True),
+        sa.Column("script", sa.String(255), nullable=False),
+        sa.Column("revision", sa.Integer, nullable=False),
+        sa.Column("command", sa.Text, nullable=False),
+        sa.Column("selector", sa.Text, nullable=False),
+        sa.Column("inputs", sa.JSON, nullable=False),
+        sa.Column("timeout", sa.Float),
+        sa.Column("reach_timeout", sa.Float, nullable=False),
+        sa.Column("state", sa.Integer, nullable=False),
+        sa.Column("started_by", sa.String(255), nullable=False),
+        sa.Column("traceparent", sa.String(64), nullable=False),
+        sa.Column("create_time", UtcDateTime, nullable=False),
+        sa.Column("end_time", UtcDateTime),
+        sa.Column("canceled", sa.Boolean, nullable=False),
+        sa.Column("open", sa.Boolean, nullable=False),
+        sa.Column("owner", sa.String(32), nullable=False),
+    )
+    op.create_index("runs_newest", "runs", ["create_time", "id"])
+    op.create_index("runs_open", "runs", ["open", "owner"])
+    op.create_table(
+        "tasks",
+        sa.Column("id", sa.String(32), primary_key=True),
+        sa.Column("run_id", sa.String(32), nullable=False),
+        sa.Column("target_id", sa.String(128), nullable=False),
+        sa.Column("target_name", sa.String(255), nullable=False),
+        sa.Column("line", sa.SmallInteger, nullable=False),
+        sa.Column("agent_id", sa.String(128), nullable=False),
+        sa.Column("state", sa.SmallInteger, nullable=False),
+        sa.Column("settled", sa.Boolean, nullable=False),
+        sa.Column("reason", sa.String(64), nullable=False),
+        sa.Column("message", sa.Text, nullable=False),
+        sa.Column("exit_status", sa.Integer),
+        sa.Column("signal", sa.SmallInteger, nullable=False),
+        sa.Column("output_size", sa.BigInteger, nullable=False),
+        sa.Column("output_truncated", sa.Boolean, nullable=False),
+        sa.Column("output_sha256", sa.String(64), nullable=False),
+        sa.Column("create_time", UtcDateTime, nullable=False),
+        sa.Column("start_time", UtcDateTime),
+        sa.Column("end_time", UtcDateTime),
+        sa.Column("change", sa.BigInteger, nullable=False),
+    )
+    op.create_index("tasks_changes", "tasks", ["run_id", "change"])
+    op.create_index("tasks_names", "tasks", ["run_id", "target_name"])
+    op.create_table(
+        "output",
+        sa.Column("task_id", sa.String(32), primary_key=True),
+        sa.Column("offset", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("data", sa.LargeBinary, nullable=False),
+    )
+    op.create_table(
+        "replicas",
+        sa.Column("id", sa.String(32), primary_key=True),
+        sa.Column("beat", sa.BigInteger, nullable=False),
+    )
+
+
+def downgrade() -> None:
+    """Drop the tables."""
+    for table in ("replicas", "output", "tasks", "runs", "scripts", "targets"):
+        op.drop_table(table)

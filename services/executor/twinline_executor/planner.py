@@ -1,0 +1,117 @@
+"""Turns a request into a run and its tasks, or says all that stands in the way."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from google.protobuf.duration_pb2 import Duration
+
+from twinline.executor.v1 import runs_pb2 as pb
+from twinline_executor import inputs, selectors
+from twinline_executor.errors import ScriptTooLarge, SelectionEmpty, TargetNotFound
+from twinline_executor.headers import MAX_SOURCE
+from twinline_executor.recorder import Changes
+from twinline_executor.rows import Run, Script, Target, Task
+from twinline_executor.store.scripts import ScriptStore
+from twinline_executor.store.targets import TargetStore
+from twinline_kit.errors import InvalidArgument, Violation
+from twinline_kit.ids import new_id
+
+REACH_TIMEOUT = 300.0
+MAX_REQUEST_ID = 128
+
+
+class Planner:
+    """Reads what a run needs; writes nothing."""
+
+    def __init__(self, scripts: ScriptStore, targets: TargetStore, changes: Changes, replica: str) -> None:
+        self._scripts = scripts
+        self._targets = targets
+        self._changes = changes
+        self._replica = replica
+
+    def plan(
+        self, request: pb.StartRunRequest, *, run_id: str, started_by: str, traceparent: str, at: datetime
+    ) -> tuple[Run, list[Task]]:
+        """The run wanted and one task for each target. Blocks."""
+        script = self._script(request)
+        resolved = inputs.resolve(script.inputs if script else (), dict(request.inputs))
+        selected = self._select(request)
+        run = Run(
+            id=run_id, request_id=request.request_id, script=script.name if script else "",
+            revision=script.revision if script else 0, command=request.command, selector=_selection(request),
+            inputs=resolved, timeout=_seconds(request, "timeout"),
+            reach_timeout=_seconds(request, "reach_timeout") or REACH_TIMEOUT, started_by=started_by, create_time=at,
+            traceparent=traceparent, owner=self._replica,
+        )  # fmt: skip
+        first = self._changes.take(len(selected))
+        return run, [
+            Task(new_id("task"), run_id, target.id, target.name, target.line, target.agent_id, at, change=first + index)
+            for index, target in enumerate(selected)
+        ]
+
+    def _script(self, request: pb.StartRunRequest) -> Script | None:
+        match request.WhichOneof("what"):
+            case "script":
+                return self._scripts.get(request.script, request.revision)
+            case "command" if request.command.strip():
+                _check_command(request.command)
+                return None
+        raise InvalidArgument("there is nothing to run; name a script or give a command", field="what")
+
+    def _select(self, request: pb.StartRunRequest) -> Sequence[Target]:
+        if request.selector and request.targets:
+            raise InvalidArgument("give a selector or a list of targets, not both", field="selector")
+        if request.targets:
+            return self._named(request.targets)
+        if not request.selector.strip():
+            raise SelectionEmpty("no target is named; give a selector such as name:web-* or tag:role=web")
+        selected = self._targets.matching(selectors.parse(request.selector))
+        if not selected:
+            raise SelectionEmpty(
+                f"no target matches {request.selector}; `twinline servers list` shows what there is",
+                selector=request.selector,
+            )
+        return selected
+
+    def _named(self, names: Sequence[str]) -> list[Target]:
+        found = self._targets.find(names)
+        missing = [name for name in names if name not in found]
+        if missing:
+            violations = [Violation("TARGET_NOT_FOUND", name, f"no target {name}") for name in missing]
+            raise TargetNotFound(
+                f"no target {', '.join(missing[:10])}; `twinline servers list` shows what there is",
+                violations=violations,
+                target=missing[0],
+            )
+        return list({found[name].id: found[name] for name in names}.values())
+
+
+def check_request_id(request_id: str) -> None:
+    """A run has effects: a repeated request must be known as one."""
+    if not request_id or len(request_id) > MAX_REQUEST_ID or "\0" in request_id:
+        raise InvalidArgument(
+            "request_id is empty or too long; give a UUID, the same one when repeating", field="request_id"
+        )
+
+
+def _check_command(command: str) -> None:
+    if "\0" in command:
+        raise InvalidArgument("the command holds a NUL, which no script can", field="command")
+    if len(command.encode()) > MAX_SOURCE:
+        raise ScriptTooLarge(
+            f"the command is larger than {MAX_SOURCE} bytes; push it as a script that fetches its data"
+        )
+
+
+def _seconds(request: pb.StartRunRequest, field: str) -> float | None:
+    if not request.HasField(field):  # type: ignore[arg-type]
+        return None
+    duration: Duration = getattr(request, field)
+    seconds = duration.seconds + duration.nanos / 1e9
+    if seconds <= 0:
+        raise InvalidArgument(f"{field} is not positive; leave it out for the default", field=field)
+    return seconds
+
+
+def _selection(request: pb.StartRunRequest) -> str:
+    return request.selector or " or ".join(f"name:{name}" for name in request.targets[:20])

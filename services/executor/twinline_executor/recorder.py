@@ -1,0 +1,249 @@
+"""Writes down what becomes of tasks: one writer, one transaction for all that has come up meanwhile."""
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from twinline_executor.active import ActiveRun, ActiveTask
+from twinline_executor.bell import Bell
+from twinline_executor.rows import Result
+from twinline_executor.states import ENDED, RunState
+from twinline_executor.store.output import OutputStore
+from twinline_executor.store.results import ResultStore
+from twinline_kit.clock import Clock
+from twinline_kit.loops import backoff
+
+log = logging.getLogger(__name__)
+
+BATCH_TASKS = 4096
+BATCH_BYTES = 8 << 20
+STOPPING = 5.0
+"""Seconds that a replica which stops waits for its last transaction."""
+WAITING_BYTES = 32 << 20
+"""Output in memory that is not stored yet; past it the lines stop reading."""
+
+
+class Changes:
+    """Numbers that grow with every write of this replica, roughly microseconds since the epoch."""
+
+    def __init__(self) -> None:
+        self._last = 0
+
+    def take(self, count: int) -> int:
+        """Reserve `count` numbers and answer the first."""
+        first = max(self._last + 1, time.time_ns() // 1000)
+        self._last = first + count - 1
+        return first
+
+    def stay_above(self, number: int) -> None:
+        """Somebody else's clock was ahead of ours."""
+        self._last = max(self._last, number)
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A task's state at one moment, and its output up to then."""
+
+    task: ActiveTask
+    result: Result
+    chunks: list[bytes]
+
+
+class Recorder:
+    """Collects changes and stores them. `on_stored` hears of each task written, `on_lost` of each another wrote."""
+
+    def __init__(
+        self, results: ResultStore, output: OutputStore, bell: Bell, changes: Changes, *, clock: Clock, max_output: int
+    ) -> None:
+        self._results = results
+        self._output = output
+        self._bell = bell
+        self._changes = changes
+        self._clock = clock
+        self._max_output = max_output
+        self._dirty: dict[str, ActiveTask] = {}
+        self._runs_to_close: dict[str, ActiveRun] = {}
+        self._bytes = 0
+        self._work = asyncio.Event()
+        self._room = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._room.set()
+        self._idle.set()
+        self.on_stored: Callable[[ActiveTask], None] = lambda task: None
+        self.on_lost: Callable[[ActiveTask], None] = lambda task: None
+
+    def note(self, task: ActiveTask) -> None:
+        """This task changed; store it with the next batch."""
+        self._dirty[task.id] = task
+        self._wake()
+
+    def note_output(self, task: ActiveTask, offset: int, data: bytes) -> bool:
+        """Take in output and store it with the next batch; false when something is missing before it."""
+        if offset + len(data) > self._max_output:
+            task.interrupted("its host sends more output than it was told to keep")
+            self.note(task)
+            return True
+        before = task.pending_bytes
+        taken = task.take(offset, data)
+        if task.pending_bytes > before:
+            self._grow(task.pending_bytes - before)
+            self.note(task)
+        return taken
+
+    def note_run(self, run: ActiveRun) -> None:
+        """Bring this run's own row up to its tasks'."""
+        self._runs_to_close[run.run.id] = run
+        self._wake()
+
+    async def room(self) -> None:
+        """Wait until so much is stored that more output may be taken in."""
+        await self._room.wait()
+
+    async def settled(self) -> None:
+        """Wait until all that was noted is stored."""
+        await self._idle.wait()
+
+    async def run(self) -> None:
+        """Store until cancelled; what is noted by then is stored still."""
+        try:
+            while True:
+                await self._work.wait()
+                self._work.clear()
+                while self._dirty or self._runs_to_close:
+                    await self._flush()
+                self._idle.set()
+        except asyncio.CancelledError:
+            self._store_rest()
+            raise
+
+    def _wake(self) -> None:
+        self._idle.clear()
+        self._work.set()
+
+    def _grow(self, size: int) -> None:
+        self._bytes = max(0, self._bytes + size)  # what a mask held back is given back without having been counted
+        if self._bytes > WAITING_BYTES:
+            self._room.clear()
+        elif self._bytes <= WAITING_BYTES // 2:
+            self._room.set()
+
+    async def _flush(self) -> None:
+        drafts = self._take_batch()
+        if drafts:
+            work = asyncio.ensure_future(self._store(drafts))
+            try:
+                await asyncio.shield(work)
+            except asyncio.CancelledError:
+                await asyncio.wait({work}, timeout=STOPPING)  # in mid-transaction: its end should be known
+                work.cancel()
+                raise
+        await self._close_runs()
+
+    async def _store(self, drafts: Sequence[_Draft]) -> None:
+        results = await asyncio.to_thread(self._complete, drafts)
+        failures = 0
+        while True:
+            try:
+                lost = await asyncio.to_thread(self._results.record, results)
+                break
+            except Exception:
+                failures += 1
+                log.exception("results could not be stored, will retry", extra={"tasks": len(results)})
+                await asyncio.sleep(backoff(failures))
+        self._after(drafts, results, lost)
+
+    def _take_batch(self) -> list[_Draft]:
+        drafts: list[_Draft] = []
+        size = 0
+        change = self._changes.take(min(len(self._dirty), BATCH_TASKS) or 1)
+        for task_id in list(self._dirty)[:BATCH_TASKS]:
+            task = self._dirty.pop(task_id)
+            drafts.append(_draft(task, change + len(drafts)))
+            size += drafts[-1].result.output_size - drafts[-1].result.expected_size
+            if size > BATCH_BYTES:
+                break
+        return drafts
+
+    def _complete(self, drafts: Sequence[_Draft]) -> list[Result]:
+        """Join the output and take its digest along; in a thread."""
+        return [self._with_output(draft) for draft in drafts]
+
+    def _with_output(self, draft: _Draft) -> Result:
+        result = draft.result
+        result.data = b"".join(draft.chunks)
+        if result.settled:
+            result.output_sha256 = self._digest(draft.task, result)
+        elif result.data and (draft.task.hasher is not None or result.expected_size == 0):
+            draft.task.hasher = _updated(draft.task.hasher, result.data)
+        return result
+
+    def _digest(self, task: ActiveTask, result: Result) -> str:
+        if task.hasher is None and result.expected_size:
+            task.hasher = self._output.digest(task.id, result.expected_size)
+        return _updated(task.hasher, result.data).hexdigest()
+
+    def _after(self, drafts: Sequence[_Draft], results: Sequence[Result], lost: set[str]) -> None:
+        touched: dict[str, ActiveRun] = {}
+        for draft, result in zip(drafts, results, strict=True):
+            task = draft.task
+            self._grow(-len(result.data))
+            if result.task_id in lost:
+                self.on_lost(task)
+                continue
+            task.stored = result.output_size
+            task.pending_bytes -= len(result.data)
+            touched[task.run.run.id] = task.run
+            _count(task, result)
+            self.on_stored(task)
+        self._bell.ring(touched)
+        self._runs_to_close |= {
+            run_id: run for run_id, run in touched.items() if (run.waiting == 0) != run.closed or not run.tasks
+        }
+
+    async def _close_runs(self) -> None:
+        closing, self._runs_to_close = self._runs_to_close, {}
+        for run_id, run in closing.items():
+            state = await asyncio.to_thread(self._results.close_run, run_id, at=self._clock())
+            run.closed = state is not RunState.RUNNING
+        self._bell.ring(closing)
+
+    def _store_rest(self) -> None:
+        """The last batch of a replica that stops: without a thread, for nobody waits any more."""
+        while self._dirty:
+            drafts = self._take_batch()
+            results = self._complete(drafts)
+            self._after(drafts, results, self._results.record(results))
+        for run_id in self._runs_to_close:
+            self._results.close_run(run_id, at=self._clock())
+
+
+def _draft(task: ActiveTask, change: int) -> _Draft:
+    chunks, task.chunks = task.chunks, []
+    size = sum(map(len, chunks))
+    result = Result(
+        task_id=task.id, expected_size=task.stored, state=task.state, settled=task.settled, reason=task.reason,
+        message=task.message, exit_status=task.exit_status, signal=task.signal, output_size=task.stored + size,
+        output_truncated=task.truncated, output_sha256="", start_time=task.start_time, end_time=task.end_time,
+        change=change,
+    )  # fmt: skip
+    return _Draft(task, result, chunks)
+
+
+def _updated(hasher: object | None, data: bytes) -> "hashlib._Hash":
+    running = cast("hashlib._Hash", hasher) if hasher is not None else hashlib.sha256()
+    running.update(data)
+    return running
+
+
+def _count(task: ActiveTask, result: Result) -> None:
+    run = task.run
+    run.waiting += (result.state not in ENDED) - (task.recorded_state not in ENDED)
+    task.recorded_state = result.state
+    if result.settled:
+        run.tasks.pop(task.id, None)
+        if task.span is not None:
+            task.span.end()

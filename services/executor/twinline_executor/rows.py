@@ -1,0 +1,116 @@
+"""What the stores take and give: plain values that know nothing of a database."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from twinline_executor.inputs import Declaration
+from twinline_executor.states import Line, RunState, State
+
+Counts = dict[State, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A host and how to reach it. `generation` is 4 or 5; v4 has host, port, username and cloud_key, v5 agent_id."""
+
+    id: str
+    name: str
+    generation: int
+    deployment: str = ""
+    state: str = ""
+    tags: tuple[str, ...] = ()
+    host: str = ""
+    port: int = 0
+    username: str = ""
+    cloud_key: str = ""
+    host_key: str = ""
+    host_key_learned: bool = False
+    agent_id: str = ""
+    update_time: datetime | None = None
+
+    @property
+    def line(self) -> Line:
+        """Which line reaches it."""
+        return Line.AGENT if self.generation == 5 else Line.SSH
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One revision of a script."""
+
+    name: str
+    revision: int
+    description: str
+    inputs: tuple[Declaration, ...]
+    source: bytes
+    digest: str
+    create_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One script or command on some targets. Times to reach a host and on it are in seconds."""
+
+    id: str
+    request_id: str
+    script: str
+    revision: int
+    command: str
+    selector: str
+    inputs: dict[str, str]
+    timeout: float | None
+    reach_timeout: float
+    started_by: str
+    create_time: datetime
+    traceparent: str = ""
+    state: RunState = RunState.RUNNING
+    end_time: datetime | None = None
+    canceled: bool = False
+    open: bool = True
+    owner: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One script on one host."""
+
+    id: str
+    run_id: str
+    target_id: str
+    target_name: str
+    line: Line
+    agent_id: str
+    create_time: datetime
+    state: State = State.PENDING
+    settled: bool = False
+    reason: str = ""
+    message: str = ""
+    exit_status: int | None = None
+    signal: int = 0
+    output_size: int = 0
+    output_truncated: bool = False
+    output_sha256: str = ""
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+    change: int = 0
+
+
+@dataclass(slots=True)
+class Result:
+    """What is to be written about one task: its present state, and the output that follows what is stored."""
+
+    task_id: str
+    expected_size: int
+    state: State
+    settled: bool
+    reason: str
+    message: str
+    exit_status: int | None
+    signal: int
+    output_size: int
+    output_truncated: bool
+    output_sha256: str
+    start_time: datetime | None
+    end_time: datetime | None
+    change: int
+    data: bytes = field(repr=False, default=b"")

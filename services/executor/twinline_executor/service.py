@@ -1,0 +1,99 @@
+"""Runs: check, act, answer."""
+
+from asyncio import to_thread
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Any
+
+import grpc.aio
+
+from twinline.executor.v1 import runs_pb2 as pb
+from twinline.executor.v1 import runs_pb2_grpc as rpc
+from twinline_executor import convert
+from twinline_executor.dispatcher import Dispatcher
+from twinline_executor.planner import Planner, check_request_id
+from twinline_executor.rows import Run
+from twinline_executor.store.runs import RunStore
+from twinline_executor.watching import Watching
+from twinline_kit import pages, telemetry
+from twinline_kit.auth import caller
+from twinline_kit.clock import Clock
+from twinline_kit.errors import InvalidArgument
+from twinline_kit.ids import new_id
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class RunService(rpc.RunServiceServicer):
+    """One script on one or many targets."""
+
+    def __init__(
+        self, runs: RunStore, planner: Planner, dispatcher: Dispatcher, watching: Watching, *, clock: Clock
+    ) -> None:
+        self._runs = runs
+        self._planner = planner
+        self._dispatcher = dispatcher
+        self._watching = watching
+        self._clock = clock
+
+    async def StartRun(self, request: pb.StartRunRequest, context: Context) -> pb.Run:
+        check_request_id(request.request_id)
+        if first := await to_thread(self._runs.by_request, request.request_id):
+            return await self._answer(first)
+        run_id = new_id("run")
+        traceparent = telemetry.current_traceparent()
+        with self._dispatcher.starting(run_id):
+            planned, tasks = await to_thread(
+                self._planner.plan, request, run_id=run_id, started_by=caller().name, traceparent=traceparent,
+                at=self._clock(),
+            )  # fmt: skip
+            run = await to_thread(self._runs.create, planned, tasks)
+            if run.id == run_id:
+                self._dispatcher.start(run, tasks)
+        return await self._answer(run)
+
+    async def GetRun(self, request: pb.GetRunRequest, context: Context) -> pb.Run:
+        return await self._answer(await to_thread(self._runs.get, request.run))
+
+    async def ListRuns(self, request: pb.ListRunsRequest, context: Context) -> pb.ListRunsResponse:
+        size = pages.page_size(request.page_size)
+        before = _before(pages.decode(request.page_token, parts=2))
+        rows = await to_thread(self._runs.newest, before=before, limit=size)
+        counts = await to_thread(self._runs.counts, [row.id for row in rows])
+        token = pages.encode(rows[-1].create_time.isoformat(), rows[-1].id) if len(rows) == size else ""
+        return pb.ListRunsResponse(runs=[convert.run(row, counts[row.id]) for row in rows], next_page_token=token)
+
+    async def ListTasks(self, request: pb.ListTasksRequest, context: Context) -> pb.ListTasksResponse:
+        size = pages.page_size(request.page_size)
+        name, task_id = pages.decode(request.page_token, filter=request.run, parts=2) or ("", "")
+        await to_thread(self._runs.get, request.run)
+        rows = await to_thread(self._runs.tasks_by_name, request.run, after=(name, task_id), limit=size)
+        token = pages.encode(rows[-1].target_name, rows[-1].id, filter=request.run) if len(rows) == size else ""
+        return pb.ListTasksResponse(tasks=[convert.task(row) for row in rows], next_page_token=token)
+
+    async def WatchRun(self, request: pb.WatchRunRequest, context: Context) -> AsyncIterator[pb.WatchRunResponse]:
+        async for run, counts, tasks in self._watching.run(request.run):
+            yield pb.WatchRunResponse(run=convert.run(run, counts), tasks=[convert.task(task) for task in tasks])
+
+    async def ReadOutput(self, request: pb.ReadOutputRequest, context: Context) -> AsyncIterator[pb.ReadOutputResponse]:
+        if request.offset < 0:
+            raise InvalidArgument("offset is negative; it counts bytes from 0", field="offset")
+        async for offset, data in self._watching.output(request.task, request.offset, follow=request.follow):
+            yield pb.ReadOutputResponse(offset=offset, data=data)
+
+    async def CancelRun(self, request: pb.CancelRunRequest, context: Context) -> pb.Run:
+        await to_thread(self._runs.get, request.run)
+        await to_thread(self._runs.cancel, request.run)
+        await self._dispatcher.cancel(request.run)
+        return await self._answer(await to_thread(self._runs.get, request.run))
+
+    async def _answer(self, run: Run) -> pb.Run:
+        counts = await to_thread(self._runs.counts, [run.id])
+        return convert.run(run, counts[run.id])
+
+
+def _before(position: tuple[str, ...]) -> tuple[datetime, str] | None:
+    try:
+        return (datetime.fromisoformat(position[0]), position[1]) if position else None
+    except ValueError:
+        raise pages.BadPageToken("page_token is not one of ours: start again without one") from None

@@ -1,0 +1,178 @@
+"""One channel of one task: output on its standard output, status lines on its standard error."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+
+import asyncssh
+
+from twinline_executor.active import ActiveTask, End, host_time
+from twinline_executor.environment import task_env
+from twinline_executor.recorder import Recorder
+from twinline_executor.settings import Settings
+from twinline_executor.ssh_connections import Kept
+from twinline_executor.ssh_login import LineDown
+from twinline_journal import State, Status, TaskSpec, follow_command, frame, parse_status, run_command
+
+CHUNK = 64 * 1024
+LINE = 8 * 1024
+"""Longest status line; the rest of a longer one is dropped."""
+NOISE = 64 * 1024
+"""Bytes that a login shell may print before our command speaks."""
+
+Process = asyncssh.SSHClientProcess[bytes]
+
+
+class Attendance:
+    """Delivers or follows a task through one channel. Then: was anything `heard`, was the task left `unclaimed`?"""
+
+    def __init__(self, task: ActiveTask, kept: Kept, recorder: Recorder, settings: Settings) -> None:
+        self._task = task
+        self._kept = kept
+        self._recorder = recorder
+        self._settings = settings
+        self._marker = f"twinline-{secrets.token_hex(8)}".encode()
+        self._position = task.received
+        self._last: Status | None = None
+        self._noise = b""
+        self._cut: Exception | None = None
+        self.unclaimed = False
+
+    @property
+    def heard(self) -> bool:
+        """Whether the host's journal spoke."""
+        return self._last is not None
+
+    async def attend(self, *, again: bool) -> None:
+        """Run or follow the task until the channel ends. `again`: its journal has it, and nobody started it there.
+
+        Raises LineDown when the host's journal could not be asked.
+        """
+        deliver = self._task.startable() or (again and not self._task.cancel)
+        process = await self._open(deliver)
+        try:
+            async with asyncio.TaskGroup() as group:
+                if deliver:
+                    group.create_task(self._write(process, frame(self._spec())))
+                group.create_task(self._read_status(process))
+                group.create_task(self._read_output(process))
+        finally:
+            process.close()
+        self._conclude(process)
+
+    def _spec(self) -> TaskSpec:
+        task, run = self._task, self._task.run
+        return TaskSpec(
+            task.id, run.script, {**run.env, **task_env(task)}, run.run.timeout, self._settings.kill_after,
+            self._settings.max_output,
+        )  # fmt: skip
+
+    async def _open(self, deliver: bool) -> Process:
+        """Send the command. From here on an unaccepted task may be on its way."""
+        command = (run_command if deliver else follow_command)(
+            self._task.id, self._position, marker=self._marker.decode()
+        )
+        self._task.offers += deliver
+        try:
+            return await self._kept.connection.create_process(command, encoding=None)
+        except asyncssh.ChannelOpenError as error:
+            self._task.offers -= deliver
+            self._kept.connection.abort()
+            raise LineDown("CHANNEL_REFUSED", f"the host opens no channel: {error.reason}", passing=True) from error
+        except (OSError, asyncssh.Error) as error:
+            raise _lost(error) from error
+
+    async def _write(self, process: Process, framed: bytes) -> None:
+        try:
+            process.stdin.write(framed)
+            await process.stdin.drain()
+            process.stdin.write_eof()
+        except (OSError, asyncssh.Error) as error:
+            self._cut = self._cut or error
+
+    async def _read_output(self, process: Process) -> None:
+        before: bytes | None = b""
+        async for data in self._chunks(process.stdout):
+            if before is None:
+                await self._take(data)
+            else:
+                before += data
+                _, begun, first = before.partition(self._marker)
+                if begun:
+                    before = None
+                    await self._take(first)
+                elif len(before) > NOISE:
+                    break
+                else:
+                    self._noise = before[-LINE:]
+            if self._task.settled:
+                break
+
+    async def _take(self, data: bytes) -> None:
+        self._recorder.note_output(self._task, self._position, data)
+        self._position += len(data)
+        await self._recorder.room()
+
+    async def _read_status(self, process: Process) -> None:
+        rest = b""
+        async for data in self._chunks(process.stderr):
+            *lines, rest = (rest + data).split(b"\n")
+            rest = rest[-LINE:]
+            for line in lines:
+                self._hear(line)
+
+    async def _chunks(self, reader: asyncssh.SSHReader[bytes]) -> AsyncIterator[bytes]:
+        try:
+            while data := await reader.read(CHUNK):
+                yield data
+        except (OSError, asyncssh.Error) as error:
+            self._cut = self._cut or error
+
+    def _hear(self, line: bytes) -> None:
+        status = parse_status(line)
+        if status is None or status.task_id != self._task.id:
+            self._noise = (self._noise + line + b"\n")[-LINE:]
+            return
+        self._last = status
+        task = self._task
+        if status.state in (State.ACCEPTED, State.RUNNING) and not task.settled:
+            before = (task.state, task.reason)
+            task.is_on_host(host_time(status.started), running=status.state is State.RUNNING)
+            if before != (task.state, task.reason):
+                self._recorder.note(task)
+
+    def _conclude(self, process: Process) -> None:
+        task, status = self._task, self._last
+        if task.settled:
+            return
+        if status is None:
+            raise _lost(self._cut) if self._cut or process.exit_status is None else self._runner_failed(process)
+        complete = task.received >= status.output_size
+        if status.state is State.FINISHED and complete:
+            task.end(_end(status))
+        elif status.state is State.INTERRUPTED and complete:
+            task.interrupted(status.reason)
+        elif status.state is State.ABSENT:
+            task.absent()
+        else:
+            self.unclaimed = status.state is State.ACCEPTED and self._cut is None
+        if task.settled:
+            self._recorder.note(task)
+
+    def _runner_failed(self, process: Process) -> LineDown:
+        said = self._noise.decode("utf-8", "replace").strip()
+        said = "".join(character if character.isprintable() else " " for character in said)[-500:]
+        message = f"the host accepted the login and did not run our command (exit status {process.exit_status}): {said}"
+        return LineDown("RUNNER_FAILED", message, passing=True)
+
+
+def _lost(error: Exception | None) -> LineDown:
+    why = (str(error) or type(error).__name__) if error else "the channel was closed"
+    return LineDown("CONNECTION_LOST", f"the SSH connection was lost: {why}", passing=True)
+
+
+def _end(status: Status) -> End:
+    return End(
+        status.reason, status.exit_status, status.signal or 0, status.truncated,
+        host_time(status.started), host_time(status.ended),
+    )  # fmt: skip

@@ -1,0 +1,166 @@
+"""Open SSH connections, kept for a while and shared: a channel costs 1.5 ms, a connection 40."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import asyncssh
+
+from twinline_executor.ssh_login import Endpoint, LineDown, host_key_line
+from twinline_journal import forget_command
+
+log = logging.getLogger(__name__)
+
+CHANNELS = 8
+"""Of one connection at once; OpenSSH allows 10 unless told otherwise."""
+FORGET_AFTER = 5.0
+FORGET_AT_ONCE = 500
+COMMAND_TIMEOUT = 30.0
+
+Dial = Callable[[Endpoint], Awaitable[asyncssh.SSHClientConnection]]
+Address = tuple[str, int, str, str]
+
+
+class Kept:
+    """An open connection, how many use it, and what its host may forget."""
+
+    def __init__(self, connection: asyncssh.SSHClientConnection) -> None:
+        self.connection = connection
+        key = connection.get_server_host_key()
+        self.host_key = host_key_line(key) if key is not None else ""
+        self.users = 0
+        self.idle_since = time.monotonic()
+        self._forgettable: list[str] = []
+
+    def usable(self, endpoint: Endpoint) -> bool:
+        """Whether one more channel may be opened for this endpoint."""
+        same_host = not endpoint.host_key or endpoint.host_key.split()[:2] == self.host_key.split()
+        return same_host and self.users < CHANNELS and not self.connection.is_closed()
+
+    def forget(self, task_id: str) -> None:
+        """All of this task is stored; its host shall drop it with the next message that is due."""
+        self._forgettable.append(task_id)
+
+    async def flush(self) -> None:
+        """Tell the host what it may forget. It forgets by itself, only later, when this fails."""
+        while self._forgettable and not self.connection.is_closed():
+            ids, self._forgettable = self._forgettable[:FORGET_AT_ONCE], self._forgettable[FORGET_AT_ONCE:]
+            try:
+                await self.connection.run(forget_command(ids), check=False, timeout=COMMAND_TIMEOUT, encoding=None)
+            except (OSError, asyncssh.Error, TimeoutError) as error:
+                log.info("host was not told to forget", extra={"tasks": len(ids), "error": str(error)})
+
+
+class Connections:
+    """A bounded pool. `run` must run for connections to be opened and closed."""
+
+    def __init__(self, dial: Dial, *, at_most: int, opening_at_most: int, idle: float) -> None:
+        self._dial = dial
+        self._at_most = at_most
+        self._idle = idle
+        self._opening = asyncio.Semaphore(opening_at_most)
+        self._kept: dict[Address, list[Kept]] = {}
+        self._dialing: dict[Address, asyncio.Future[None]] = {}
+        self._count = 0
+        self._freed = asyncio.Event()
+        self._group = asyncio.TaskGroup()
+
+    async def run(self) -> None:
+        """Open and close connections until cancelled."""
+        try:
+            async with self._group:
+                while True:
+                    await asyncio.sleep(min(FORGET_AFTER, self._idle))
+                    await self._tidy()
+        finally:
+            for kept in [kept for some in self._kept.values() for kept in some]:
+                kept.connection.abort()
+
+    @asynccontextmanager
+    async def channel(self, endpoint: Endpoint) -> AsyncIterator[Kept]:
+        """A connection with room for one more channel, opened when there is none. Raises LineDown."""
+        kept = await self._take(endpoint)
+        try:
+            yield kept
+        finally:
+            kept.users -= 1
+            kept.idle_since = time.monotonic()
+            self._freed.set()
+
+    def retire(self, kept: Kept) -> None:
+        """Use this connection no more: it does not work as it should."""
+        kept.connection.abort()
+
+    async def _take(self, endpoint: Endpoint) -> Kept:
+        while True:
+            for kept in self._kept.get(endpoint.address, ()):
+                if kept.usable(endpoint):
+                    kept.users += 1
+                    return kept
+            await asyncio.shield(self._dialed(endpoint))
+
+    def _dialed(self, endpoint: Endpoint) -> "asyncio.Future[None]":
+        """One attempt to connect, shared by all who wait for this address."""
+        attempt = self._dialing.get(endpoint.address)
+        if attempt is None:
+            attempt = asyncio.get_running_loop().create_future()
+            self._dialing[endpoint.address] = attempt
+            self._group.create_task(self._open(endpoint, attempt))
+        return attempt
+
+    async def _open(self, endpoint: Endpoint, attempt: "asyncio.Future[None]") -> None:
+        try:
+            await self._room()
+            try:
+                async with self._opening:
+                    connection = await self._dial(endpoint)
+            except BaseException:
+                self._gone()
+                raise
+            self._keep(endpoint, Kept(connection))
+            attempt.set_result(None)
+        except LineDown as down:
+            attempt.set_exception(down)
+            attempt.exception()  # seen: those who waited may have gone
+        except Exception as error:
+            log.exception("connecting failed unexpectedly", extra={"host": endpoint.host, "port": endpoint.port})
+            attempt.set_exception(LineDown("PORT_UNREACHABLE", f"connecting failed: {error!r}", passing=True))
+            attempt.exception()
+        finally:
+            del self._dialing[endpoint.address]
+            attempt.cancel()
+
+    def _keep(self, endpoint: Endpoint, kept: Kept) -> None:
+        self._kept.setdefault(endpoint.address, []).append(kept)
+        self._group.create_task(self._until_closed(endpoint.address, kept))
+
+    async def _until_closed(self, address: Address, kept: Kept) -> None:
+        await kept.connection.wait_closed()
+        some = self._kept[address]
+        some.remove(kept)
+        if not some:
+            del self._kept[address]
+        self._gone()
+
+    async def _room(self) -> None:
+        while self._count >= self._at_most:
+            idle = [kept for some in self._kept.values() for kept in some if not kept.users]
+            if idle:
+                min(idle, key=lambda kept: kept.idle_since).connection.close()
+            self._freed.clear()
+            await self._freed.wait()
+        self._count += 1
+
+    def _gone(self) -> None:
+        self._count -= 1
+        self._freed.set()
+
+    async def _tidy(self) -> None:
+        now = time.monotonic()
+        everyone = [kept for some in self._kept.values() for kept in some]
+        await asyncio.gather(*(kept.flush() for kept in everyone))
+        for kept in everyone:
+            if not kept.users and now - kept.idle_since > self._idle:
+                kept.connection.close()

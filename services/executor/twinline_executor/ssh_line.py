@@ -1,0 +1,173 @@
+"""The line to v4 hosts: one SSH channel carries a task, and after a cut another one follows its journal."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Iterable
+
+import asyncssh
+
+from twinline_executor.active import ActiveTask
+from twinline_executor.recorder import Recorder
+from twinline_executor.rows import Target
+from twinline_executor.settings import Settings
+from twinline_executor.signer import Signer
+from twinline_executor.ssh_attendance import Attendance
+from twinline_executor.ssh_connections import COMMAND_TIMEOUT, Connections, Kept
+from twinline_executor.ssh_login import Endpoint, LineDown, host_key_line, log_in
+from twinline_executor.states import Event
+from twinline_executor.store.targets import TargetStore
+from twinline_journal import cancel_command
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE = 0.25
+LONGEST_PAUSE = 15.0
+
+
+class SshLine:
+    """Carries tasks to v4 hosts. Each task has a coroutine, which ends when the task is settled."""
+
+    def __init__(self, targets: TargetStore, recorder: Recorder, signer: Signer, settings: Settings) -> None:
+        self._targets = targets
+        self._recorder = recorder
+        self._signer = signer
+        self._settings = settings
+        self._carried: dict[str, asyncio.Task[None]] = {}
+        self._keepers: dict[str, Kept] = {}
+        self._group = asyncio.TaskGroup()
+        self._connections = Connections(
+            self._dial,
+            at_most=settings.ssh_connections,
+            opening_at_most=settings.ssh_connecting,
+            idle=settings.ssh_idle,
+        )
+
+    async def run(self) -> None:
+        """Carry until cancelled."""
+        async with self._group:
+            self._group.create_task(self._connections.run())
+            await asyncio.Event().wait()
+
+    async def carry(self, tasks: Iterable[ActiveTask]) -> None:
+        """Take these tasks to their hosts, or follow those that are there."""
+        waiting = list(tasks)
+        found = await asyncio.to_thread(self._targets.find, [task.target_id for task in waiting])
+        for task in waiting:
+            if task.settled or task.id in self._carried:
+                continue
+            target = found.get(task.target_id)
+            endpoint = _endpoint(task.target_id, target) if target else None
+            self._carried[task.id] = self._group.create_task(self._carry(task, endpoint))
+
+    def cancel(self, task: ActiveTask) -> None:
+        """End a task on its host, or see that it never starts."""
+        if task.cancelable_at_once():
+            task.happen(Event.CANCEL)
+            self._recorder.note(task)
+            self.drop(task)
+        else:
+            self._group.create_task(self._cancel_on_host(task))
+
+    def stored(self, task: ActiveTask) -> None:
+        """All that is known of the task is in the database."""
+        if task.settled and (kept := self._keepers.pop(task.id, None)):
+            kept.forget(task.id)
+
+    def drop(self, task: ActiveTask) -> None:
+        """Another replica follows it now, or nobody needs to."""
+        if carrying := self._carried.get(task.id):
+            carrying.cancel()
+
+    async def _carry(self, task: ActiveTask, endpoint: Endpoint | None) -> None:
+        failures = 0
+        unclaimed = False
+        try:
+            while not task.settled:
+                if endpoint is None:
+                    self._target_deleted(task)
+                    break
+                heard, unclaimed = await self._attempt(task, endpoint, again=unclaimed)
+                if not task.settled:
+                    failures = 1 if heard else failures + 1
+                    await asyncio.sleep(_pause(failures))
+                    endpoint = await self._endpoint(task.target_id)
+        except Exception:
+            log.exception("carrying a task failed unexpectedly", extra={"task": task.id})
+            self._give_up(task, "INTERNAL", "the executor met an error of its own; its log has the rest")
+        finally:
+            self._carried.pop(task.id, None)
+
+    async def _attempt(self, task: ActiveTask, endpoint: Endpoint, *, again: bool) -> tuple[bool, bool]:
+        """Use one channel until it ends: was anything heard, and shall the task be delivered again?"""
+        try:
+            async with self._connections.channel(endpoint) as kept:
+                attendance = Attendance(task, kept, self._recorder, self._settings)
+                await attendance.attend(again=again)
+                if task.settled:
+                    self._keepers[task.id] = kept
+                return attendance.heard, attendance.unclaimed
+        except LineDown as down:
+            if down.passing or task.offers or task.accepted:
+                if task.out_of_reach(down.reason, down.message, unknown_after=self._settings.unknown_after):
+                    self._recorder.note(task)
+            else:
+                self._give_up(task, down.reason, down.message)
+        return False, again
+
+    def _give_up(self, task: ActiveTask, reason: str, message: str) -> None:
+        if not task.settled:
+            task.happen(Event.REFUSE if task.cancelable_at_once() else Event.INTERRUPT, reason, message)
+            self._recorder.note(task)
+
+    def _target_deleted(self, task: ActiveTask) -> None:
+        self._give_up(
+            task, "TARGET_DELETED", f"target {task.target_name} was deleted; its host cannot be asked any more"
+        )
+
+    async def _endpoint(self, target_id: str) -> Endpoint | None:
+        found = await asyncio.to_thread(self._targets.find, [target_id])
+        return _endpoint(target_id, found[target_id]) if target_id in found else None
+
+    async def _dial(self, endpoint: Endpoint) -> asyncssh.SSHClientConnection:
+        connection = await log_in(
+            endpoint, self._signer,
+            connect_timeout=self._settings.ssh_connect_timeout, keepalive=self._settings.ssh_keepalive,
+        )  # fmt: skip
+        key = connection.get_server_host_key()
+        if not endpoint.host_key and key is not None:
+            seen = host_key_line(key)
+            pinned = await asyncio.to_thread(
+                self._targets.learn_host_key, endpoint.target_id, endpoint.host, endpoint.port, seen
+            )
+            if pinned and pinned.split()[:2] != seen.split():
+                connection.abort()
+                message = f"{endpoint.host} port {endpoint.port} shows another host key than a moment ago"
+                raise LineDown("HOST_KEY_MISMATCH", message, passing=False)
+        return connection
+
+    async def _cancel_on_host(self, task: ActiveTask) -> None:
+        failures = 0
+        while not task.settled and (endpoint := await self._endpoint(task.target_id)):
+            try:
+                async with self._connections.channel(endpoint) as kept:
+                    done = await kept.connection.run(
+                        cancel_command(task.id), check=False, timeout=COMMAND_TIMEOUT, encoding=None
+                    )
+                if done.exit_status == 0:
+                    return
+            except (LineDown, OSError, asyncssh.Error, TimeoutError) as error:
+                log.info("task is not canceled on its host yet", extra={"task": task.id, "error": str(error)})
+            failures += 1
+            await asyncio.sleep(_pause(failures))
+
+
+def _endpoint(target_id: str, target: Target) -> Endpoint | None:
+    if not target.host:
+        return None
+    return Endpoint(target_id, target.host, target.port, target.username, target.cloud_key, target.host_key)
+
+
+def _pause(failures: int) -> float:
+    """Seconds until the next attempt: doubles, with half of it left to chance."""
+    return min(FIRST_PAUSE * 2.0 ** min(failures - 1, 10), LONGEST_PAUSE) * random.uniform(0.5, 1.0)

@@ -1,0 +1,64 @@
+"""Which replica follows which run. No clock is compared: a replica is dead when its beat stands still."""
+
+from collections.abc import Collection
+
+import sqlalchemy as sa
+
+from twinline_executor.models import replicas, runs, tasks
+from twinline_executor.rows import Run, Task
+from twinline_executor.store.runs import task_columns, to_run, to_task
+
+
+class OwnerStore:
+    """Replicas and the runs they own."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    def beat(self, replica: str) -> bool:
+        """Say that a replica lives; false when it had been taken for dead, or is new."""
+        with self._engine.begin() as connection:
+            grown = sa.update(replicas).where(replicas.c.id == replica).values(beat=replicas.c.beat + 1)
+            if connection.execute(grown).rowcount:
+                return True
+            connection.execute(sa.insert(replicas), {"id": replica, "beat": 1})
+            return False
+
+    def beats(self) -> dict[str, int]:
+        """The beat of every replica."""
+        with self._engine.connect() as connection:
+            return {row.id: row.beat for row in connection.execute(sa.select(replicas.c.id, replicas.c.beat))}
+
+    def bury(self, replica: str, beat: int | None = None) -> None:
+        """Remove a replica, unless it has beaten since."""
+        statement = sa.delete(replicas).where(replicas.c.id == replica)
+        if beat is not None:
+            statement = statement.where(replicas.c.beat == beat)
+        with self._engine.begin() as connection:
+            connection.execute(statement)
+
+    def claim(self, replica: str) -> None:
+        """Take over the open runs of replicas that are no more."""
+        living = sa.select(replicas.c.id)
+        with self._engine.begin() as connection:
+            orphaned = sa.and_(runs.c.open, runs.c.owner.not_in(living))
+            connection.execute(sa.update(runs).where(orphaned).values(owner=replica))
+
+    def owned(self, replica: str) -> dict[str, bool]:
+        """The open runs of a replica, and whether each is canceled."""
+        query = sa.select(runs.c.id, runs.c.canceled).where(runs.c.open, runs.c.owner == replica)
+        with self._engine.connect() as connection:
+            return {row.id: row.canceled for row in connection.execute(query)}
+
+    def open_run(self, run_id: str) -> tuple[Run, list[Task]]:
+        """A run and those of its tasks that are not settled."""
+        with self._engine.connect() as connection:
+            run = connection.execute(sa.select(runs).where(runs.c.id == run_id)).one()
+            query = sa.select(*task_columns).where(tasks.c.run_id == run_id, sa.not_(tasks.c.settled))
+            return to_run(run), [to_task(row) for row in connection.execute(query)]
+
+    def canceled(self, replica: str, known: Collection[str]) -> list[str]:
+        """The open runs of a replica that shall end and are not `known` to."""
+        query = sa.select(runs.c.id).where(runs.c.open, runs.c.owner == replica, runs.c.canceled)
+        with self._engine.connect() as connection:
+            return [run_id for run_id in connection.execute(query).scalars() if run_id not in known]

@@ -1,0 +1,97 @@
+"""The one writer of what becomes of tasks."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from twinline_executor import states
+from twinline_executor.models import output, runs, tasks
+from twinline_executor.rows import Result
+from twinline_executor.states import RunState, State
+from twinline_executor.store.output import rows
+
+_GUARDED_UPDATE = (
+    sa.update(tasks)
+    .where(
+        tasks.c.id == sa.bindparam("key"),
+        tasks.c.output_size == sa.bindparam("expected_size"),
+        sa.not_(tasks.c.settled),
+    )
+    .values(
+        state=sa.bindparam("state"), settled=sa.bindparam("settled"), reason=sa.bindparam("reason"),
+        message=sa.bindparam("message"), exit_status=sa.bindparam("exit_status"), signal=sa.bindparam("signal"),
+        output_size=sa.bindparam("output_size"), output_truncated=sa.bindparam("output_truncated"),
+        output_sha256=sa.bindparam("output_sha256"), start_time=sa.bindparam("start_time"),
+        end_time=sa.bindparam("end_time"), change=sa.bindparam("change"),
+    )
+)  # fmt: skip
+
+
+class ResultStore:
+    """Writes results in batches. Each row is guarded: it must be as its writer left it, and not settled."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    def record(self, results: Sequence[Result]) -> set[str]:
+        """Write a batch in one transaction; answer the ids that somebody else has written meanwhile, left as is."""
+        with self._engine.connect() as connection:
+            with connection.begin() as transaction:
+                done = connection.execute(_GUARDED_UPDATE, [_values(result) for result in results])
+                if done.rowcount == len(results):
+                    self._append(connection, results)
+                    return set()
+                transaction.rollback()
+            with connection.begin():
+                return self._record_singly(connection, results)
+
+    def _record_singly(self, connection: sa.Connection, results: Sequence[Result]) -> set[str]:
+        lost = set()
+        for result in results:
+            if connection.execute(_GUARDED_UPDATE, _values(result)).rowcount == 1:
+                self._append(connection, [result])
+            else:
+                lost.add(result.task_id)
+        return lost
+
+    def _append(self, connection: sa.Connection, results: Sequence[Result]) -> None:
+        pieces = [
+            row for result in results if result.data for row in rows(result.task_id, result.expected_size, result.data)
+        ]
+        if pieces:
+            connection.execute(sa.insert(output), pieces)
+
+    def close_run(self, run_id: str, *, at: datetime) -> RunState:
+        """Bring a run's own state up to its tasks'; answer it."""
+        with self._engine.begin() as connection:
+            run = connection.execute(
+                sa.select(runs.c.state, runs.c.canceled, runs.c.end_time).where(runs.c.id == run_id).with_for_update()
+            ).one()
+            query = (
+                sa.select(tasks.c.state, tasks.c.settled, sa.func.count())
+                .where(tasks.c.run_id == run_id)
+                .group_by(tasks.c.state, tasks.c.settled)
+            )
+            counted = connection.execute(query).all()
+            counts: dict[State, int] = {}
+            for state, _, count in counted:
+                counts[State(state)] = counts.get(State(state), 0) + count
+            state = states.of_run(counts, canceled=run.canceled)
+            ended = None if state is RunState.RUNNING else run.end_time or at
+            is_open = not all(settled for _, settled, _ in counted)
+            connection.execute(
+                sa.update(runs).where(runs.c.id == run_id).values(state=int(state), end_time=ended, open=is_open)
+            )
+            return state
+
+
+def _values(result: Result) -> dict[str, Any]:
+    return {
+        "key": result.task_id, "expected_size": result.expected_size, "state": int(result.state),
+        "settled": result.settled, "reason": result.reason, "message": result.message,
+        "exit_status": result.exit_status, "signal": result.signal, "output_size": result.output_size,
+        "output_truncated": result.output_truncated, "output_sha256": result.output_sha256,
+        "start_time": result.start_time, "end_time": result.end_time, "change": result.change,
+    }  # fmt: skip

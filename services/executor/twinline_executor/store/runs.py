@@ -1,0 +1,141 @@
+"""Runs and their tasks on disk: made at once, read in pages."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+
+from twinline_executor.errors import RunNotFound, TaskNotFound
+from twinline_executor.models import runs, tasks
+from twinline_executor.rows import Counts, Run, Task
+from twinline_executor.states import Line, RunState, State
+
+Row = sa.Row[*tuple[Any, ...]]
+
+task_columns = [tasks.c[field.name] for field in fields(Task)]
+
+
+class RunStore:
+    """Runs, and tasks as those who watch see them."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    def create(self, run: Run, planned: Sequence[Task]) -> Run:
+        """Store a run and all its tasks, or return the run that its request_id made before."""
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(sa.insert(runs), asdict(run))
+                connection.execute(_INSERT_TASKS, [_task_values(task) for task in planned])
+        except IntegrityError:
+            if first := self.by_request(run.request_id):
+                return first
+            raise
+        return run
+
+    def by_request(self, request_id: str) -> Run | None:
+        """The run that this request made, if any."""
+        with self._engine.connect() as connection:
+            row = connection.execute(sa.select(runs).where(runs.c.request_id == request_id)).first()
+        return to_run(row) if row is not None else None
+
+    def get(self, run_id: str) -> Run:
+        """One run."""
+        with self._engine.connect() as connection:
+            row = connection.execute(sa.select(runs).where(runs.c.id == run_id)).first()
+        if row is None:
+            raise RunNotFound(f"no run {run_id}; `twinline runs list` shows them", run=run_id)
+        return to_run(row)
+
+    def newest(self, *, before: tuple[datetime, str] | None, limit: int) -> list[Run]:
+        """Runs by time, newest first."""
+        query = sa.select(runs).order_by(runs.c.create_time.desc(), runs.c.id.desc()).limit(limit)
+        if before is not None:
+            at, run_id = before
+            older = sa.and_(runs.c.create_time == at, runs.c.id < run_id)
+            query = query.where(sa.or_(runs.c.create_time < at, older))
+        with self._engine.connect() as connection:
+            return [to_run(row) for row in connection.execute(query)]
+
+    def counts(self, run_ids: Sequence[str]) -> dict[str, Counts]:
+        """How many tasks of each run are in each state."""
+        query = (
+            sa.select(tasks.c.run_id, tasks.c.state, sa.func.count())
+            .where(tasks.c.run_id.in_(run_ids))
+            .group_by(tasks.c.run_id, tasks.c.state)
+        )
+        counted: dict[str, Counts] = {run_id: {} for run_id in run_ids}
+        with self._engine.connect() as connection:
+            for run_id, state, count in connection.execute(query):
+                counted[run_id][State(state)] = count
+        return counted
+
+    def task(self, task_id: str) -> Task:
+        """One task."""
+        with self._engine.connect() as connection:
+            row = connection.execute(sa.select(*task_columns).where(tasks.c.id == task_id)).first()
+        if row is None:
+            raise TaskNotFound(f"no task {task_id}; `twinline runs show RUN` lists them", task=task_id)
+        return to_task(row)
+
+    def tasks_by_name(self, run_id: str, *, after: tuple[str, str], limit: int) -> list[Task]:
+        """A page of a run's tasks, by the target's name."""
+        name, task_id = after
+        later = sa.or_(tasks.c.target_name > name, sa.and_(tasks.c.target_name == name, tasks.c.id > task_id))
+        query = sa.select(*task_columns).where(tasks.c.run_id == run_id, later)
+        with self._engine.connect() as connection:
+            rows = connection.execute(query.order_by(tasks.c.target_name, tasks.c.id).limit(limit))
+            return [to_task(row) for row in rows]
+
+    def tasks_changed(self, run_id: str, *, after: tuple[int, str], limit: int) -> list[Task]:
+        """A page of a run's tasks, in the order of their last change."""
+        change, task_id = after
+        later = sa.or_(tasks.c.change > change, sa.and_(tasks.c.change == change, tasks.c.id > task_id))
+        query = sa.select(*task_columns).where(tasks.c.run_id == run_id, tasks.c.change >= change, later)
+        with self._engine.connect() as connection:
+            rows = connection.execute(query.order_by(tasks.c.change, tasks.c.id).limit(limit))
+            return [to_task(row) for row in rows]
+
+    def task_changes(self, run_id: str) -> dict[str, int]:
+        """The number of each task's last change."""
+        query = sa.select(tasks.c.id, tasks.c.change).where(tasks.c.run_id == run_id)
+        with self._engine.connect() as connection:
+            return {row.id: row.change for row in connection.execute(query)}
+
+    def tasks_by_id(self, task_ids: Sequence[str]) -> list[Task]:
+        """Some tasks, in any order."""
+        with self._engine.connect() as connection:
+            return [
+                to_task(row) for row in connection.execute(sa.select(*task_columns).where(tasks.c.id.in_(task_ids)))
+            ]
+
+    def cancel(self, run_id: str) -> None:
+        """Note that a run shall end; its owner sees to it."""
+        with self._engine.begin() as connection:
+            connection.execute(sa.update(runs).where(runs.c.id == run_id, runs.c.open).values(canceled=True))
+
+
+_INSERT_TASKS = sa.insert(tasks)
+
+
+def _task_values(task: Task) -> dict[str, Any]:
+    # By hand: asdict copies deeply, and this is done ten thousand times for one run.
+    return {
+        "id": task.id, "run_id": task.run_id, "target_id": task.target_id, "target_name": task.target_name,
+        "line": int(task.line), "agent_id": task.agent_id, "create_time": task.create_time, "state": int(task.state),
+        "settled": False, "reason": "", "message": "", "signal": 0, "output_size": 0, "output_truncated": False,
+        "output_sha256": "", "change": task.change,
+    }  # fmt: skip
+
+
+def to_run(row: Row) -> Run:
+    """A row of all the run columns."""
+    return Run(**dict(row._mapping) | {"state": RunState(row.state)})
+
+
+def to_task(row: Row) -> Task:
+    """A row of `task_columns`."""
+    return Task(**dict(row._mapping) | {"state": State(row.state), "line": Line(row.line)})

@@ -1,0 +1,148 @@
+"""Targets on disk."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, fields, replace
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+
+from twinline_executor.errors import TargetDeleted, TargetNameTaken, TargetNotFound
+from twinline_executor.models import targets
+from twinline_executor.rows import Target
+from twinline_executor.selectors import Predicate
+
+COLUMNS = [targets.c[field.name] for field in fields(Target)]
+READ_AT_ONCE = 1000
+
+
+class TargetStore:
+    """The hosts that scripts can run on."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    def apply(self, wanted: Sequence[Target], *, at: datetime) -> list[Target]:
+        """Create or change targets in one transaction; answer them as stored, in the same order."""
+        try:
+            return self._apply(wanted, at)
+        except IntegrityError:
+            pass  # somebody applied the same ids at once: now they are there
+        try:
+            return self._apply(wanted, at)
+        except IntegrityError:
+            raise TargetNameTaken("two targets would have the same name; apply them one after the other") from None
+
+    def _apply(self, wanted: Sequence[Target], at: datetime) -> list[Target]:
+        with self._engine.begin() as connection:
+            known = self._by_id(connection, [target.id for target in wanted])
+            self._refuse_taken_names(connection, wanted)
+            stored: list[Target] = []
+            new: list[dict[str, Any]] = []
+            changed: list[dict[str, Any]] = []
+            for target in wanted:
+                before = known.get(target.id)
+                if before is not None and not before.name:
+                    raise TargetDeleted(f"target {target.id} was deleted; use a new id", target=target.id)
+                after = replace(target if before is None else _keeping_host_key(before, target), update_time=None)
+                if before is not None and replace(before, update_time=None) == after:
+                    stored.append(before)
+                    continue
+                after = replace(after, update_time=at)
+                stored.append(after)
+                (new if before is None else changed).append(_values(after))
+            if changed:
+                statement = sa.update(targets).where(targets.c.id == sa.bindparam("key"))
+                connection.execute(statement, [values | {"key": values["id"]} for values in changed])
+            if new:
+                connection.execute(sa.insert(targets), new)
+            return stored
+
+    def get(self, name: str) -> Target:
+        """One target by name or id."""
+        found = self.find([name])
+        if name not in found:
+            raise TargetNotFound(f"no target {name}; `twinline servers list` shows them", target=name)
+        return found[name]
+
+    def find(self, names: Sequence[str]) -> dict[str, Target]:
+        """Targets by the name or id asked for; those that do not exist are left out."""
+        found: dict[str, Target] = {}
+        with self._engine.connect() as connection:
+            for start in range(0, len(names), READ_AT_ONCE):
+                some = names[start : start + READ_AT_ONCE]
+                either = sa.or_(targets.c.name.in_(some), targets.c.id.in_(some))
+                query = sa.select(*COLUMNS).where(either, targets.c.name.is_not(None))
+                rows = [_target(row) for row in connection.execute(query)]
+                found |= {target.id: target for target in rows if target.id in some}
+                found |= {target.name: target for target in rows if target.name in some}
+        return found
+
+    def matching(self, predicate: Predicate, *, after: str = "", limit: int | None = None) -> list[Target]:
+        """The targets that a selector picks, by name, from `after` on; at most `limit`."""
+        picked: list[Target] = []
+        with self._engine.connect() as connection:
+            for target in self._by_name(connection, after):
+                if predicate(target):
+                    picked.append(target)
+                    if len(picked) == limit:
+                        break
+        return picked
+
+    def learn_host_key(self, target_id: str, host: str, port: int, host_key: str) -> str:
+        """Pin the key first seen at host:port, and answer the one that is pinned now; "" when the target moved on."""
+        same = (targets.c.id == target_id, targets.c.host == host, targets.c.port == port)
+        with self._engine.begin() as connection:
+            connection.execute(
+                sa.update(targets)
+                .where(*same, targets.c.host_key == "")
+                .values(host_key=host_key, host_key_learned=True)
+            )
+            return connection.execute(sa.select(targets.c.host_key).where(*same)).scalar() or ""
+
+    def delete(self, name: str) -> None:
+        """Forget a target; its id stays taken for good."""
+        target = self.get(name)
+        with self._engine.begin() as connection:
+            connection.execute(sa.update(targets).where(targets.c.id == target.id).values(name=None, host_key=""))
+
+    def _by_id(self, connection: sa.Connection, ids: Sequence[str]) -> dict[str, Target]:
+        query = sa.select(*COLUMNS).where(targets.c.id.in_(ids))
+        return {row.id: _target(row) for row in connection.execute(query)}
+
+    def _by_name(self, connection: sa.Connection, after: str) -> Iterator[Target]:
+        while True:
+            query = sa.select(*COLUMNS).where(targets.c.name > after).order_by(targets.c.name).limit(READ_AT_ONCE)
+            page = [_target(row) for row in connection.execute(query)]
+            yield from page
+            if len(page) < READ_AT_ONCE:
+                return
+            after = page[-1].name
+
+    def _refuse_taken_names(self, connection: sa.Connection, wanted: Sequence[Target]) -> None:
+        by_name = {target.name: target.id for target in wanted}
+        query = sa.select(targets.c.name, targets.c.id).where(targets.c.name.in_(list(by_name)))
+        for name, target_id in connection.execute(query):
+            if by_name[name] != target_id:
+                raise TargetNameTaken(
+                    f"target {target_id} has the name {name} already; delete it or use another name", target=target_id
+                )
+
+
+def _keeping_host_key(before: Target, wanted: Target) -> Target:
+    """A learned key stays pinned for as long as the address is the same."""
+    if wanted.host_key:
+        learned = before.host_key_learned and before.host_key == wanted.host_key
+        return replace(wanted, host_key_learned=learned)
+    if before.host_key_learned and (before.host, before.port) == (wanted.host, wanted.port):
+        return replace(wanted, host_key=before.host_key, host_key_learned=True)
+    return wanted
+
+
+def _values(target: Target) -> dict[str, Any]:
+    return asdict(target) | {"tags": list(target.tags)}
+
+
+def _target(row: sa.Row[*tuple[Any, ...]]) -> Target:
+    return Target(**dict(row._mapping) | {"name": row.name or "", "tags": tuple(row.tags)})

@@ -1,0 +1,74 @@
+"""Following a run or an output: what is so first, then what changes. Works at any replica."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from twinline_executor.bell import Bell, rung
+from twinline_executor.rows import Counts, Run, Task
+from twinline_executor.states import ENDED, RunState
+from twinline_executor.store.output import OutputStore
+from twinline_executor.store.runs import RunStore
+
+PAGE = 500
+PIECE = 256 * 1024
+POLL = 0.5
+"""Seconds between looks at what other replicas write."""
+LULL = 0.1
+"""Seconds between two looks at a run of many tasks: changes come in bursts."""
+
+
+class Watching:
+    """Level-triggered views over the store."""
+
+    def __init__(self, runs: RunStore, output: OutputStore, bell: Bell) -> None:
+        self._runs = runs
+        self._output = output
+        self._bell = bell
+
+    async def run(self, run_id: str) -> AsyncIterator[tuple[Run, Counts, list[Task]]]:
+        """The run and the tasks that changed since the last item, at most 500 of them, until the run has ended."""
+        seen = (-1, "")
+        sent: dict[str, int] = {}
+        shown: Run | None = None
+        with self._bell.listening(run_id) as event:
+            while True:
+                run = await asyncio.to_thread(self._runs.get, run_id)
+                tasks = await asyncio.to_thread(self._runs.tasks_changed, run_id, after=seen, limit=PAGE)
+                if tasks or run != shown:
+                    yield run, await self._counts(run_id), tasks
+                    shown = run
+                if tasks:
+                    seen = (tasks[-1].change, tasks[-1].id)
+                    sent |= {task.id: task.change for task in tasks}
+                if len(tasks) == PAGE:
+                    continue
+                if run.state is not RunState.RUNNING:
+                    break
+                await rung(event, within=POLL)
+                if len(sent) > PAGE:
+                    await asyncio.sleep(LULL)
+        async for missed in self._missed(run_id, sent):
+            yield run, await self._counts(run_id), missed
+
+    async def output(self, task_id: str, offset: int, *, follow: bool) -> AsyncIterator[tuple[int, bytes]]:
+        """Output from `offset` on, in pieces of at most 256 KiB; with `follow`, until the task has ended."""
+        task = await asyncio.to_thread(self._runs.task, task_id)
+        with self._bell.listening(task.run_id) as event:
+            while True:
+                while data := await asyncio.to_thread(self._output.read, task_id, offset, PIECE):
+                    yield offset, data
+                    offset += len(data)
+                if not follow or task.state in ENDED:
+                    return
+                await rung(event, within=POLL)
+                task = await asyncio.to_thread(self._runs.task, task_id)
+
+    async def _counts(self, run_id: str) -> Counts:
+        return (await asyncio.to_thread(self._runs.counts, [run_id]))[run_id]
+
+    async def _missed(self, run_id: str, sent: dict[str, int]) -> AsyncIterator[list[Task]]:
+        """Tasks that two replicas with unequal clocks wrote: their numbers may not have grown."""
+        changes = await asyncio.to_thread(self._runs.task_changes, run_id)
+        missed = [task_id for task_id, change in changes.items() if sent.get(task_id) != change]
+        for start in range(0, len(missed), PAGE):
+            yield await asyncio.to_thread(self._runs.tasks_by_id, missed[start : start + PAGE])

@@ -1,0 +1,135 @@
+"""Lines that break in mid-run: nothing is lost, nothing comes twice, nothing runs again."""
+
+import hashlib
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.peers.relay import Relay, running_relay
+from tests.peers.sshd import Sshd
+from tests.service.executor.conftest import Executor, Run, Start, Task
+from twinline.executor.v1 import runs_pb2
+
+COUNTING = "echo run >> $HOME/runs; for i in $(seq 400); do echo line $i; sleep 0.005; done"
+COUNTED = "".join(f"line {i}\n" for i in range(1, 401)).encode()
+RANDOM = "echo run >> $HOME/runs; head -c 3000000 /dev/urandom | tee $HOME/copy"
+
+
+@pytest.fixture
+async def relay(host: Sshd) -> AsyncIterator[Relay]:
+    """Between the executor and the host."""
+    async with running_relay(host.port) as running:
+        yield running
+
+
+def runs_of(host: Sshd) -> int:
+    return (host.home / "runs").read_text().count("run")
+
+
+async def test_a_cut_connection_loses_and_repeats_nothing(executor: Executor, host: Sshd, relay: Relay) -> None:
+    await executor.add_host(host, port=relay.port)
+    started = await executor.start(COUNTING, "web-1")
+    for count in (6_000, 1_000, 1_000):
+        relay.cut_after(count)
+        seen = relay.connections
+        await executor.task_becomes(started.id, Task.STATE_RUNNING)
+        await eventually_more(relay, seen)
+    assert (await executor.ended(started.id)).state == Run.STATE_SUCCEEDED
+    assert await executor.output(await executor.task(started.id)) == COUNTED
+    assert (runs_of(host), relay.connections) == (1, 4)
+
+
+async def eventually_more(relay: Relay, seen: int) -> None:
+    from tests.peers.eventually import eventually
+
+    await eventually(lambda: relay.connections > seen)
+
+
+@pytest.mark.parametrize("count", [1_000, 3_000, 5_000, 100_000, 1_500_000, 2_999_000])
+async def test_a_cut_at_any_byte_leaves_the_output_exact(
+    executor: Executor, host: Sshd, relay: Relay, count: int
+) -> None:
+    await executor.add_host(host, port=relay.port)
+    relay.cut_after(count)
+    task = await executor.run(RANDOM, "web-1")
+    assert task.state == Task.STATE_SUCCEEDED
+    assert task.output_sha256 == hashlib.sha256((host.home / "copy").read_bytes()).hexdigest()
+    assert task.output_sha256 == hashlib.sha256(await executor.output(task)).hexdigest()
+    assert runs_of(host) == 1
+
+
+async def test_killed_sessions_leave_the_script_running(executor: Executor, host: Sshd) -> None:
+    await executor.add_host(host)
+    started = await executor.start(COUNTING, "web-1")
+    await executor.task_becomes(started.id, Task.STATE_RUNNING)
+    assert host.cut_sessions() > 0
+    assert (await executor.ended(started.id)).state == Run.STATE_SUCCEEDED
+    assert await executor.output(await executor.task(started.id)) == COUNTED
+    assert runs_of(host) == 1
+
+
+async def test_a_host_out_of_reach_is_unknown_and_then_the_truth(executor: Executor, host: Sshd, relay: Relay) -> None:
+    await executor.add_host(host, port=relay.port)
+    started = await executor.start("echo begun; while [ ! -e $HOME/go ]; do sleep 0.05; done; echo done; exit 3", "web-1")
+    await executor.task_becomes(started.id, Task.STATE_RUNNING)
+    host.stop()
+    relay.cut()
+    await executor.task_becomes(started.id, Task.STATE_UNKNOWN, "PORT_UNREACHABLE")
+    assert (await executor.ended(started.id)).counts.unknown == 1
+    await host.start()
+    await executor.task_becomes(started.id, Task.STATE_RUNNING)
+    (host.home / "go").touch()
+    task = await executor.task_becomes(started.id, Task.STATE_FAILED)
+    assert (task.exit_status, task.reason) == (3, "")
+    assert await executor.output(task) == b"begun\ndone\n"
+
+
+async def test_a_stalled_line_is_noticed_and_taken_up_again(start_executor: Start, host: Sshd, relay: Relay) -> None:
+    async with start_executor(ssh_keepalive=0.3) as executor:
+        await executor.add_host(host, port=relay.port)
+        started = await executor.start(COUNTING, "web-1")
+        await executor.task_becomes(started.id, Task.STATE_RUNNING)
+        relay.stall()
+        await eventually_more(relay, 1)
+        relay.flow()
+        await executor.ended(started.id)
+        assert await executor.output(await executor.task(started.id)) == COUNTED
+
+
+async def test_a_lost_process_is_unknown_for_good(executor: Executor, host: Sshd) -> None:
+    await executor.add_host(host)
+    started = await executor.start("echo begun; sleep 100", "web-1")
+    task = await executor.task_becomes(started.id, Task.STATE_RUNNING)
+    host.kill_all()
+    await host.start()
+    await executor.ended(started.id)
+    task = await executor.task_becomes(started.id, Task.STATE_UNKNOWN, "PROCESS_GONE")
+    assert await executor.output(task) == b"begun\n"
+    assert task.output_sha256 == hashlib.sha256(b"begun\n").hexdigest()
+
+
+async def test_a_cancel_reaches_a_host_that_comes_back(executor: Executor, host: Sshd, relay: Relay) -> None:
+    await executor.add_host(host, port=relay.port)
+    started = await executor.start("echo begun; sleep 100", "web-1")
+    await executor.task_becomes(started.id, Task.STATE_RUNNING)
+    host.stop()
+    relay.cut()
+    await executor.runs.CancelRun(runs_pb2.CancelRunRequest(run=started.id))
+    await host.start()
+    assert (await executor.ended(started.id)).counts.unknown <= 1
+    await executor.task_becomes(started.id, Task.STATE_CANCELED)
+
+
+async def test_a_restarted_executor_goes_on_where_the_output_ends(start_executor: Start, host: Sshd) -> None:
+    async with start_executor() as executor:
+        await executor.add_host(host)
+        started = await executor.start(COUNTING, "web-1")
+        task = await executor.task_becomes(started.id, Task.STATE_RUNNING)
+        pieces = executor.runs.ReadOutput(runs_pb2.ReadOutputRequest(task=task.id, follow=True))
+        assert (await anext(aiter(pieces))).data
+    async with start_executor() as executor:
+        assert (await executor.ended(started.id)).state == Run.STATE_SUCCEEDED
+        task = await executor.task(started.id)
+        assert await executor.output(task) == COUNTED
+        assert task.output_sha256 == hashlib.sha256(COUNTED).hexdigest()
+    assert runs_of(host) == 1
