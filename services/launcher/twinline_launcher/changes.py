@@ -1,0 +1,26 @@
+"""Tells those who wait in this process that something was written. Other replicas find it at their next look."""
+
+import asyncio
+from contextlib import suppress
+
+
+class Changes:
+    """Take a ticket, read, and wait with the ticket: nothing that is written after the reading is missed."""
+
+    def __init__(self) -> None:
+        self._next = asyncio.Event()
+
+    def tell(self) -> None:
+        """Wake all who wait."""
+        happened, self._next = self._next, asyncio.Event()
+        happened.set()
+
+    def ticket(self) -> asyncio.Event:
+        """Set by the next change."""
+        return self._next
+
+    @staticmethod
+    async def wait(ticket: asyncio.Event, seconds: float) -> None:
+        """Until the ticket's change, or so long at most."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(ticket.wait(), seconds)

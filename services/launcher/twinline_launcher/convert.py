@@ -1,0 +1,153 @@
+"""Rows to messages, and messages to rows."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from twinline.common.v1 import common_pb2
+from twinline.launcher.v1 import catalog_pb2, servers_pb2
+from twinline_launcher import cost, steps
+from twinline_launcher.models import Deployment, Generation, Image, Instance, SecurityGroup, Template, Transition, Whole
+from twinline_launcher.plan import Problem
+from twinline_launcher.states import State
+
+_DECOMMISSION = frozenset({State.DECOMMISSIONING, State.STRANDED_IN_DECOMMISSIONING})
+
+
+def server(whole: Whole, image: Image | None, *, at: datetime) -> servers_pb2.Server:
+    """A server and its machine as they are; `image`: that of the next launch."""
+    row, machine = whole.server, whole.instance
+    told = machine.generation if machine else _told(image)
+    assumed = machine.generation_assumed if machine else bool(image and image.generation == Generation.UNSPECIFIED)
+    return servers_pb2.Server(
+        id=row.id,
+        name=row.name,
+        deployment=row.deployment,
+        next=servers_pb2.ServerSpec(
+            template=row.template,
+            image=row.image,
+            instance_type=row.instance_type,
+            cloud_key=row.cloud_key,
+            security_groups=row.security_groups,
+            inputs=row.inputs,
+            tags=row.tags,
+        ),
+        state=state(machine.state if machine else State.INACTIVE),
+        current=instance(machine, whole.stranded, at=at) if machine else None,
+        create_time=timestamp(row.create_time),
+        update_time=timestamp(max(row.update_time, machine.state_time) if machine else row.update_time),
+        generation=common_pb2.Generation.ValueType(told),
+        generation_assumed=assumed,
+    )
+
+
+def instance(row: Instance, stranded: Sequence[Transition], *, at: datetime) -> servers_pb2.Instance:
+    """A machine, what it costs, and the list that its state is about."""
+    decommissions = row.state in _DECOMMISSION or any(each["attempt"] for each in row.decommission)
+    return servers_pb2.Instance(
+        id=row.id,
+        cloud_id=row.cloud_id,
+        address=row.address,
+        agent_id=row.agent_id,
+        cloud_key=row.cloud_key,
+        inputs=[servers_pb2.Input(**each) for each in row.inputs],
+        stranding=servers_pb2.Stranding(**row.stranding, since=timestamp(row.state_time)) if row.stranding else None,
+        cost=_cost(cost.of(row, stranded, at=at)),
+        launch_time=timestamp(row.launch_time),
+        terminate_time=_optional(row.terminate_time),
+        cause=row.cause,
+        steps=[
+            servers_pb2.Step(script=step.title, revision=step.revision, run=step.run, outcome=step.outcome)
+            for step in steps.load(row.decommission if decommissions else row.boot)
+        ],
+    )
+
+
+def transition(row: Transition) -> servers_pb2.Transition:
+    """One step of a server's life."""
+    message = servers_pb2.Transition(
+        instance=row.instance_id, to=state(row.after), event=row.event, cause=row.cause, time=timestamp(row.time)
+    )
+    setattr(message, "from", state(row.before))  # a keyword of Python
+    return message
+
+
+def problem(found: Problem) -> servers_pb2.Violation:
+    """Something that would go wrong."""
+    return servers_pb2.Violation(reason=found.reason, message=found.message, blocking=found.blocking)
+
+
+def state(of: str) -> servers_pb2.ServerState.ValueType:
+    """A state as the contract numbers it."""
+    return servers_pb2.ServerState.Value(f"SERVER_STATE_{State(of).name}")
+
+
+def image(row: Image) -> catalog_pb2.Image:
+    """An image as it was applied: an unstated generation stays so."""
+    return catalog_pb2.Image(
+        name=row.name,
+        cloud=row.cloud,
+        cloud_image=row.cloud_image,
+        generation=common_pb2.Generation.ValueType(row.generation),
+        update_time=timestamp(row.update_time),
+    )
+
+
+def security_group(row: SecurityGroup) -> catalog_pb2.SecurityGroup:
+    """A security group."""
+    return catalog_pb2.SecurityGroup(
+        name=row.name, cloud=row.cloud, open_ports=row.open_ports, update_time=timestamp(row.update_time)
+    )
+
+
+def template(row: Template) -> catalog_pb2.ServerTemplate:
+    """A template."""
+    return catalog_pb2.ServerTemplate(
+        name=row.name,
+        description=row.description,
+        boot=[catalog_pb2.ScriptReference(**each) for each in row.boot],
+        operational=[catalog_pb2.ScriptReference(**each) for each in row.operational],
+        decommission=[catalog_pb2.ScriptReference(**each) for each in row.decommission],
+        inputs=row.inputs,
+        update_time=timestamp(row.update_time),
+    )
+
+
+def deployment(row: Deployment) -> catalog_pb2.Deployment:
+    """A deployment."""
+    return catalog_pb2.Deployment(
+        name=row.name, description=row.description, inputs=row.inputs, update_time=timestamp(row.update_time)
+    )
+
+
+def timestamp(at: datetime) -> Timestamp:
+    """The message for a moment."""
+    message = Timestamp()
+    message.FromDatetime(at)
+    return message
+
+
+def _optional(at: datetime | None) -> Timestamp | None:
+    return timestamp(at) if at else None
+
+
+def _told(of: Image | None) -> Generation:
+    if of is None:
+        return Generation.UNSPECIFIED
+    return Generation(of.generation) or Generation.V4
+
+
+def _cost(of: cost.Cost) -> servers_pb2.Cost:
+    billed, stranded = Duration(), Duration()
+    billed.FromTimedelta(of.billed)
+    stranded.FromTimedelta(of.stranded)
+    return servers_pb2.Cost(
+        currency=of.currency,
+        micros=of.micros,
+        stranded_micros=of.stranded_micros,
+        hourly_micros=of.hourly_micros,
+        billed=billed,
+        stranded=stranded,
+    )

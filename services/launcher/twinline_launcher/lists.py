@@ -1,0 +1,155 @@
+"""Boot and decommission lists: one run a step, in order, until one does not succeed.
+
+What was done is on the machine's row before the next thing is asked for, and everything asked for is named by instance,
+list, step and attempt. So whoever takes over after a crash asks for the same run again and finds it.
+"""
+
+import logging
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from twinline_kit.errors import Error, FailedPrecondition, InvalidArgument, NotFound
+from twinline_launcher import steps, stranding
+from twinline_launcher.runs import Limits, Runs
+from twinline_launcher.settings import Settings
+from twinline_launcher.states import Event, State
+from twinline_launcher.steps import Outcome, Step
+from twinline_launcher.stranding import Failure
+from twinline_launcher.turns import Turn
+
+log = logging.getLogger(__name__)
+
+# The host ends a script at its limit, and needs a moment to say so.
+_GRACE = timedelta(seconds=15)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One of the two lists."""
+
+    column: str
+    state: State
+    finish: Event
+    finished: str
+
+
+BOOT = Kind("boot", State.BOOTING, Event.FINISH_BOOT, "the boot list has finished")
+DECOMMISSION = Kind(
+    "decommission", State.DECOMMISSIONING, Event.FINISH_DECOMMISSION, "the decommission list has finished"
+)
+
+
+class Lists:
+    """Moves a machine through a list."""
+
+    def __init__(self, runs: Runs, settings: Settings) -> None:
+        self._runs = runs
+        self._settings = settings
+
+    async def advance(self, turn: Turn, kind: Kind) -> None:
+        """Do what can be done now: returns when a run goes on, or the list is over."""
+        while turn.instance.state == kind.state:
+            done = _load(turn, kind)
+            index = steps.current(done)
+            if index is None:
+                await turn.move(kind.finish, kind.finished)
+            elif self._left(turn, kind) < -_GRACE:
+                await self._overrun(turn, kind, index)
+            elif not await self._step(turn, kind, index):
+                return
+
+    async def strand(self, turn: Turn, kind: Kind, failure: Failure, *, event: Event = Event.STRAND) -> None:
+        """Stop the list at its present step."""
+        done = _load(turn, kind)
+        index = steps.current(done) or 0
+        step = done[index] if done else Step("", 0)
+        facts: dict[str, Any] = {kind.column: steps.dump(steps.with_step(done, index, outcome=Outcome.FAILED))}
+        if kind is BOOT:
+            why = stranding.boot(turn.instance, failure, step=step.title, run=step.run)
+        else:
+            force_after = timedelta(seconds=self._settings.stranded_decommission_limit)
+            why = stranding.decommission(turn.instance, failure, step=step.title, run=step.run, force_after=force_after)
+        await turn.move(event, f"{failure.message} ({failure.reason})", stranding=why, **facts)
+
+    async def cancel(self, turn: Turn) -> None:
+        """Stop whatever script still runs, as far as the executor can be told now."""
+        for kind in (BOOT, DECOMMISSION):
+            for step in _load(turn, kind):
+                if step.outcome is Outcome.RUNNING and step.run:
+                    await self._cancel(turn, step)
+
+    async def _step(self, turn: Turn, kind: Kind, index: int) -> bool:
+        """Take one step further; False when there is nothing to do but to wait."""
+        step = _load(turn, kind)[index]
+        if step.outcome is Outcome.WAITING:
+            await _note(turn, kind, index, outcome=Outcome.RUNNING, attempt=1)
+        elif step.outcome is Outcome.FAILED:
+            await self._retry(turn, kind, index, step)
+        elif not step.run:
+            await self._start(turn, kind, index, step)
+        else:
+            return await self._follow(turn, kind, index, step)
+        return True
+
+    async def _start(self, turn: Turn, kind: Kind, index: int, step: Step) -> None:
+        try:
+            run = await self._runs.start(turn.instance, kind.column, index, step, self._limits(turn, kind))
+        except (FailedPrecondition, InvalidArgument, NotFound) as refusal:
+            await self.strand(turn, kind, Failure(refusal.reason, refusal.message))
+        else:
+            await _note(turn, kind, index, run=run)
+
+    async def _follow(self, turn: Turn, kind: Kind, index: int, step: Step) -> bool:
+        ended = await self._runs.result(step.run, step)
+        if ended is None:
+            return False
+        if ended.failure:
+            await self.strand(turn, kind, ended.failure)
+        else:
+            await _note(turn, kind, index, outcome=Outcome.SUCCEEDED)
+        return True
+
+    async def _retry(self, turn: Turn, kind: Kind, index: int, step: Step) -> None:
+        """After a resume: again, unless the failed attempt turns out to have succeeded, or to go on."""
+        ended = await self._runs.result(step.run, step) if step.run else None
+        if step.run and ended is None:
+            await _note(turn, kind, index, outcome=Outcome.RUNNING)
+        elif ended and ended.failure is None:
+            await _note(turn, kind, index, outcome=Outcome.SUCCEEDED)
+        else:
+            await _note(turn, kind, index, outcome=Outcome.RUNNING, attempt=step.attempt + 1, run="")
+
+    async def _overrun(self, turn: Turn, kind: Kind, index: int) -> None:
+        step = _load(turn, kind)[index]
+        if step.run:
+            await self._cancel(turn, step)
+        reason = stranding.BOOT_OVERRAN if kind is BOOT else stranding.DECOMMISSION_OVERRAN
+        text = f"the {kind.column} list was not through within its limit; {step.title} was at work"
+        await self.strand(turn, kind, Failure(reason, text), event=Event.EXPIRE)
+
+    async def _cancel(self, turn: Turn, step: Step) -> None:
+        try:
+            await self._runs.cancel(step.run)
+        except Error as error:
+            # It ends with its machine, or by its own limit on the host.
+            log.warning(
+                "run not canceled", extra={"run": step.run, "server": turn.instance.server_name, "error": str(error)}
+            )
+
+    def _left(self, turn: Turn, kind: Kind) -> timedelta:
+        limit = self._settings.limit(kind.state, turn.instance.generation)
+        return (limit or timedelta.max) - turn.age()
+
+    def _limits(self, turn: Turn, kind: Kind) -> Limits:
+        left = self._left(turn, kind)
+        reach = timedelta(seconds=self._settings.reach_window(turn.instance.generation))
+        return Limits(left, reach if kind is BOOT else min(reach, left))
+
+
+def _load(turn: Turn, kind: Kind) -> list[Step]:
+    return steps.load(getattr(turn.instance, kind.column))
+
+
+async def _note(turn: Turn, kind: Kind, index: int, **changes: Any) -> None:
+    await turn.save(**{kind.column: steps.dump(steps.with_step(_load(turn, kind), index, **changes))})

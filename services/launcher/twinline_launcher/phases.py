@@ -1,0 +1,182 @@
+"""What is done with a machine in each state. Everything here may be done again at any time."""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
+from typing import Any
+
+from twinline_kit.errors import FailedPrecondition, InvalidArgument, Unavailable
+from twinline_launcher.agents import Agents
+from twinline_launcher.lists import BOOT, DECOMMISSION, Kind, Lists
+from twinline_launcher.models import Generation
+from twinline_launcher.providers import Cloud, Clouds, LaunchSpec, Machine, Power
+from twinline_launcher.settings import Settings
+from twinline_launcher.states import Event, State
+from twinline_launcher.stranding import Failure
+from twinline_launcher.targets import Targets
+from twinline_launcher.turns import Turn
+
+log = logging.getLogger(__name__)
+
+# The target of the machine before needs a moment to go; a name that stays taken belongs to somebody else.
+_NAME_PATIENCE = timedelta(seconds=30)
+
+Phase = Callable[[Turn], Awaitable[float | None]]
+
+
+class Phases:
+    """Acts on machines; the answer is in how many seconds to look again, None for never."""
+
+    def __init__(self, clouds: Clouds, targets: Targets, agents: Agents, lists: Lists, settings: Settings) -> None:
+        self._clouds = clouds
+        self._targets = targets
+        self._agents = agents
+        self._lists = lists
+        self._settings = settings
+        self._phases: Mapping[State, Phase] = {
+            State.PENDING: self._pending,
+            State.BOOTING: self._booting,
+            State.OPERATIONAL: self._resting,
+            State.STRANDED_IN_BOOTING: self._resting,
+            State.DECOMMISSIONING: self._decommissioning,
+            State.STRANDED_IN_DECOMMISSIONING: self._stranded_in_decommissioning,
+            State.SHUTTING_DOWN: self._shutting_down,
+            State.TERMINATED: self._terminated,
+            State.ERROR: self._at_rest,
+        }
+
+    async def act(self, turn: Turn) -> float | None:
+        """Do what the machine's state asks for, until that takes time or the state changes."""
+        return await self._phases[State(turn.instance.state)](turn)
+
+    async def _pending(self, turn: Turn) -> float | None:
+        cloud, machine = self._cloud(turn), turn.instance
+        found = await cloud.describe(machine.id)
+        if found is None:
+            try:
+                user_data = await self._agents.prepare(turn) if machine.generation == Generation.V5 else b""
+                found = await cloud.launch(_spec(turn, user_data))
+            except (FailedPrecondition, InvalidArgument) as refusal:
+                await turn.move(Event.REFUSE, f"{refusal.message} ({refusal.reason})")
+                return 0
+        if found.power is Power.GONE:
+            await self._vanish(turn, found)
+        elif found.power is Power.RUNNING:
+            await turn.move(Event.RUN, "the cloud runs it", **_facts(found))
+        elif self._is_over(turn):
+            await turn.move(Event.EXPIRE, "the cloud did not run it in time")
+        return self._settings.tick
+
+    async def _booting(self, turn: Turn) -> float | None:
+        return await self._work(turn, BOOT)
+
+    async def _decommissioning(self, turn: Turn) -> float | None:
+        return await self._work(turn, DECOMMISSION)
+
+    async def _work(self, turn: Turn, kind: Kind) -> float | None:
+        if not await self._is_there(turn):
+            return 0
+        try:
+            await self._targets.ensure(turn)
+        except FailedPrecondition as refusal:
+            if turn.age() < _NAME_PATIENCE:
+                raise
+            await self._lists.strand(turn, kind, Failure(refusal.reason, refusal.message))
+            return 0
+        await self._lists.advance(turn, kind)
+        return self._settings.tick
+
+    async def _resting(self, turn: Turn) -> float | None:
+        if await self._is_there(turn):
+            await self._targets.ensure(turn)
+        return self._settings.cloud_check
+
+    async def _stranded_in_decommissioning(self, turn: Turn) -> float | None:
+        if not await self._is_there(turn):
+            return 0
+        if self._is_over(turn):
+            await turn.move(Event.EXPIRE, "nobody ended it after its decommission stranded: ended by force")
+            return 0
+        await self._targets.ensure(turn)
+        return min(self._settings.cloud_check, self._settings.stranded_decommission_limit)
+
+    async def _shutting_down(self, turn: Turn) -> float | None:
+        # The machine first: it is what costs money. All else is done again once it is gone.
+        ended = await self._cloud(turn).terminate(turn.instance.id)
+        if ended.power is not Power.GONE:
+            return self._settings.tick
+        await self._lists.cancel(turn)
+        await self._let_go_if_possible(turn)
+        await turn.move(Event.END, "the cloud says that it is gone", **_facts(ended))
+        return 0
+
+    async def _terminated(self, turn: Turn) -> float | None:
+        # A machine that vanished may have left something at its cloud.
+        await self._cloud(turn).terminate(turn.instance.id)
+        await self._let_go(turn)
+        return None
+
+    async def _at_rest(self, turn: Turn) -> float | None:
+        return None
+
+    async def _is_there(self, turn: Turn) -> bool:
+        """Whether the machine runs; notes what the cloud says of it, and when it vanished."""
+        found = await self._cloud(turn).describe(turn.instance.id)
+        if found is None or found.power is Power.GONE:
+            await self._vanish(turn, found)
+            return False
+        await turn.save(**_facts(found))
+        return True
+
+    async def _vanish(self, turn: Turn, found: Machine | None) -> None:
+        cause = "the machine vanished: the cloud says that it is gone, and nobody here ended it"
+        facts = {**(_facts(found) if found else {})}
+        facts["terminate_time"] = facts.get("terminate_time") or turn.now()
+        await turn.move(Event.VANISH, cause, **facts)
+
+    async def _let_go(self, turn: Turn) -> None:
+        await self._agents.revoke(turn)
+        await self._targets.delete(turn)
+
+    async def _let_go_if_possible(self, turn: Turn) -> None:
+        try:
+            await self._let_go(turn)
+        except Unavailable as error:
+            log.warning("machine not let go yet", extra={"server": turn.instance.server_name, "error": str(error)})
+
+    def _is_over(self, turn: Turn) -> bool:
+        limit = self._settings.limit(State(turn.instance.state), turn.instance.generation)
+        return limit is not None and turn.age() >= limit
+
+    def _cloud(self, turn: Turn) -> Cloud:
+        name = turn.instance.cloud
+        if cloud := self._clouds.get(name):
+            return cloud
+        raise Unavailable(f"this launcher has no cloud {name} any more: configure it again", cloud=name)
+
+
+def _spec(turn: Turn, user_data: bytes) -> LaunchSpec:
+    machine = turn.instance
+    return LaunchSpec(
+        token=machine.id,
+        name=machine.server_name,
+        generation=Generation(machine.generation),
+        image=machine.cloud_image,
+        instance_type=machine.instance_type,
+        public_key=machine.public_key,
+        security_groups=tuple(machine.security_groups),
+        user_data=user_data,
+    )
+
+
+def _facts(found: Machine) -> dict[str, Any]:
+    """What a cloud says, as it is stored. What it no longer says stays."""
+    facts = {
+        "cloud_id": found.id,
+        "address": found.address,
+        "username": found.username,
+        "host_key": found.host_key,
+        "run_time": found.run_time,
+        "terminate_time": found.end_time,
+    }
+    return {name: value for name, value in facts.items() if value}

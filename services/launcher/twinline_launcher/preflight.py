@@ -1,0 +1,176 @@
+"""What a launch would be made of, and what would go wrong, before money is spent.
+
+Everything is looked at, so that all of it can be mended at once. A launch may be forced in spite of what is blocking; not
+in spite of what leaves nothing to launch.
+"""
+
+from asyncio import to_thread
+from collections.abc import Iterable, Mapping, Sequence
+
+import grpc.aio
+
+from twinline.executor.v1 import scripts_pb2, scripts_pb2_grpc
+from twinline.keys.v1 import cloud_keys_pb2, cloud_keys_pb2_grpc, credentials_pb2, credentials_pb2_grpc
+from twinline_kit.errors import NotFound
+from twinline_launcher import inputs, providers
+from twinline_launcher.inputs import Declaration
+from twinline_launcher.models import Deployment, Generation, Image, SecurityGroup, Server, Template
+from twinline_launcher.plan import Plan, Problem
+from twinline_launcher.providers import Clouds
+from twinline_launcher.steps import Step
+from twinline_launcher.store.catalog import CatalogStore
+
+SSH = 22
+
+
+class Preflight:
+    """Makes plans, and asks keys and the executor for what they need."""
+
+    def __init__(
+        self, catalog: CatalogStore, clouds: Clouds, *, keys: grpc.aio.Channel, executor: grpc.aio.Channel
+    ) -> None:
+        self._catalog = catalog
+        self._clouds = clouds
+        self._keys = cloud_keys_pb2_grpc.CloudKeyServiceStub(keys)
+        self._credentials = credentials_pb2_grpc.CredentialServiceStub(keys)
+        self._scripts = scripts_pb2_grpc.ScriptServiceStub(executor)
+
+    async def look(self, server: Server, given: Mapping[str, str]) -> Plan:
+        """The plan of a launch of `server` with the inputs `given`, and its problems."""
+        plan = await to_thread(self._read_catalog, server)
+        self._look_at_image(plan)
+        await self._look_at_key(plan)
+        self._look_at_groups(plan)
+        await self._look_at_scripts(plan, given)
+        return plan
+
+    def _read_catalog(self, server: Server) -> Plan:
+        return Plan(
+            server,
+            self._catalog.find(Image, [server.image]).get(server.image),
+            self._catalog.find(Template, [server.template]).get(server.template),
+            self._catalog.find(Deployment, [server.deployment]).get(server.deployment),
+            list(self._catalog.find(SecurityGroup, server.security_groups).values()),
+        )
+
+    def _look_at_image(self, plan: Plan) -> None:
+        server, image = plan.server, plan.image
+        if image is None:
+            plan.find_fatal("IMAGE_UNSET", server.name, f"server {server.name} has no image: give it one")
+            return
+        if plan.generation_assumed:
+            text = f"image {image.name} does not state its generation: treated as v4; state v4 or v5 on the image"
+            plan.problems.append(Problem("GENERATION_ASSUMED", image.name, text, blocking=False))
+        plan.cloud = self._clouds.get(image.cloud)
+        if plan.cloud is None:
+            plan.find_fatal(
+                "CLOUD_UNKNOWN", image.cloud, f"this launcher has no cloud {image.cloud}: choose another image"
+            )
+            return
+        plan.instance_type = providers.instance_type(plan.cloud, server.instance_type)
+        if plan.instance_type is None:
+            sold = ", ".join(each.name for each in plan.cloud.instance_types)
+            text = f"cloud {image.cloud} has no instance type {server.instance_type}: choose one of {sold}"
+            plan.find_fatal("INSTANCE_TYPE_UNKNOWN", server.instance_type, text)
+
+    async def _look_at_key(self, plan: Plan) -> None:
+        wanted = plan.server.cloud_key
+        if not wanted:
+            text = f"server {plan.server.name} has no cloud key: clouds want one for either generation; choose one"
+            plan.find_fatal("CLOUD_KEY_UNSET", plan.server.name, text)
+            return
+        try:
+            key = plan.key = await self._keys.GetCloudKey(cloud_keys_pb2.GetCloudKeyRequest(key=wanted))
+        except NotFound:
+            text = f"no cloud key {wanted}: create or import it, or choose another one for the server"
+            plan.find_fatal("CLOUD_KEY_NOT_FOUND", wanted, text)
+            return
+        if plan.generation is Generation.V5:
+            return  # a v5 machine is given the key, and nothing uses it
+        if not key.has_material:
+            text = (
+                f"the private half of cloud key {key.name} is not here, so nothing could log in to a v4 server: "
+                f"twinline keys upload-material {key.name} FILE"
+            )
+            plan.find("KEY_MATERIAL_MISSING", key.name, text)
+        if not key.public_key:
+            text = f"only the fingerprint of cloud key {key.name} is known, so no machine can be given it: upload its material"
+            plan.find("PUBLIC_KEY_MISSING", key.name, text)
+
+    @staticmethod
+    def _look_at_groups(plan: Plan) -> None:
+        if plan.image is None or plan.generation is Generation.V5:
+            return
+        if any(SSH in each.open_ports for each in plan.groups):
+            return
+        text = (
+            f"no security group of server {plan.server.name} opens port 22, which scripts reach a v4 server through: "
+            "open it in one of them"
+        )
+        plan.find("PORT_22_CLOSED", plan.server.name, text)
+
+    async def _look_at_scripts(self, plan: Plan, given: Mapping[str, str]) -> None:
+        if plan.template is None:
+            plan.find_fatal(
+                "TEMPLATE_UNSET", plan.server.name, f"server {plan.server.name} has no template: give it one"
+            )
+            return
+        boot, decommission = (
+            await self._read(plan, plan.template.boot),
+            await self._read(plan, plan.template.decommission),
+        )
+        plan.boot = [_step(script) for script in boot] or [Step("", 0)]
+        plan.decommission = [_step(script) for script in decommission]
+        layers = {
+            inputs.TEMPLATE: plan.template.inputs,
+            inputs.DEPLOYMENT: plan.deployment.inputs if plan.deployment else {},
+            inputs.SERVER: plan.server.inputs,
+            inputs.LAUNCH: given,
+        }
+        scripts = {script.name: _declared(script) for script in (*boot, *decommission)}
+        plan.inputs = inputs.resolve([each for declared in scripts.values() for each in declared], layers)
+        values = {each.name: each.value for each in plan.inputs if each.origin != inputs.SCRIPT}
+        for script, declared in scripts.items():
+            _look_at_inputs(plan, script, declared, values)
+        await self._look_at_credentials(plan)
+
+    async def _read(self, plan: Plan, references: Iterable[Mapping[str, str | int]]) -> list[scripts_pb2.Script]:
+        found = []
+        for reference in references:
+            name, revision = str(reference["script"]), int(reference["revision"])
+            try:
+                found.append(await self._scripts.GetScript(scripts_pb2.GetScriptRequest(name=name, revision=revision)))
+            except NotFound:
+                which = f"{name} revision {revision}" if revision else name
+                plan.find_fatal("SCRIPT_NOT_FOUND", name, f"no script {which}: push it, or change the template")
+        return found
+
+    async def _look_at_credentials(self, plan: Plan) -> None:
+        wanted = inputs.credentials(each.value for each in plan.inputs)
+        if not wanted:
+            return
+        request = credentials_pb2.ListCredentialsRequest(page_size=1000)
+        while wanted:
+            page = await self._credentials.ListCredentials(request)
+            wanted -= {credential.name for credential in page.credentials}
+            request.page_token = page.next_page_token
+            if not page.next_page_token:
+                break
+        for name in sorted(wanted):
+            text = f"an input refers to credential {name}, which is not set: twinline credentials set {name}"
+            plan.find("CREDENTIAL_NOT_FOUND", name, text)
+
+
+def _look_at_inputs(plan: Plan, script: str, declared: Sequence[Declaration], values: Mapping[str, str]) -> None:
+    for name in inputs.missing(declared, values):
+        plan.find("INPUT_MISSING", name, f"script {script} needs input {name}: give it as {name}=text:VALUE")
+    for name, choices in inputs.impossible(declared, values):
+        plan.find("INPUT_MALFORMED", name, f"script {script} takes as input {name} one of {choices}")
+
+
+def _declared(script: scripts_pb2.Script) -> list[Declaration]:
+    return [Declaration(each.name, each.required, each.default, tuple(each.possible_values)) for each in script.inputs]
+
+
+def _step(script: scripts_pb2.Script) -> Step:
+    return Step(script.name, script.revision, tuple(each.name for each in script.inputs))

@@ -1,0 +1,238 @@
+"""The local cloud's own control plane.
+
+A launch is accepted when the machine's record is on disk. Everything after that is caught up with whenever somebody looks:
+a machine that was accepted and never started is started, an SSH server that should listen is made to, and a machine whose
+body died, or whose host was booted again, is found gone. So the suite may be killed at any point.
+"""
+
+import asyncio
+import json
+import os
+import pwd
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from twinline_kit.clock import Clock
+from twinline_kit.errors import Unavailable
+from twinline_launcher.errors import LaunchRefused
+from twinline_launcher.models import Generation
+from twinline_launcher.providers import InstanceType, LaunchSpec, Machine, Power
+from twinline_launcher.providers.local import processes, sshd
+from twinline_launcher.providers.local.folder import Folder, Record, all_folders
+from twinline_launcher.providers.local.processes import MARKER, Children
+
+NAME = "local"
+SSH = 22
+
+_TYPES = (
+    InstanceType("local-small", 11_600),
+    InstanceType("local-medium", 46_400),
+    InstanceType("local-large", 92_800),
+)
+_BODY_V4 = ["/bin/sh", "-c", "while :; do sleep 3600; done", "twinline-machine"]
+# Restarts the agent as systemd would; one that was refused for good (3) less often.
+_BODY_V5 = ["/bin/sh", "-c", 'while :; do "$@"; [ $? -eq 3 ] && sleep 30; sleep 1; done', "twinline-machine"]
+_PORT_ATTEMPTS = 5
+# What a machine takes over from us: where programs are, never what we know.
+_INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "PYTHONPATH", "TMPDIR", "COVERAGE_PROCESS_START")
+
+T = TypeVar("T")
+
+
+class LocalCloud:
+    """Machines below `folder`, made of processes of this host."""
+
+    def __init__(self, folder: Path, *, clock: Clock, sshd_program: str = "") -> None:
+        self._folder = folder.absolute()
+        self._instances = self._folder / "instances"
+        self._clock = clock
+        self._sshd_program = sshd_program
+        self._children = Children()
+
+    @property
+    def name(self) -> str:
+        """`local`."""
+        return NAME
+
+    @property
+    def instance_types(self) -> Sequence[InstanceType]:
+        """All alike but for the price."""
+        return _TYPES
+
+    async def launch(self, spec: LaunchSpec) -> Machine:
+        """See Cloud."""
+        return await asyncio.to_thread(self._locked, spec.token, lambda folder: self._launch(folder, spec))
+
+    async def describe(self, token: str) -> Machine | None:
+        """See Cloud."""
+        return await asyncio.to_thread(self._locked, token, self._describe)
+
+    async def terminate(self, token: str) -> Machine:
+        """See Cloud."""
+        return await asyncio.to_thread(self._locked, token, self._terminate)
+
+    async def apply_group(self, group: str, open_ports: Sequence[int]) -> None:
+        """See Cloud."""
+        await asyncio.to_thread(self._apply_group, group, list(open_ports))
+
+    def close(self) -> None:
+        """Let the machines go on without us."""
+        self._children.release()
+
+    def _locked(self, token: str, act: Callable[[Folder], T]) -> T:
+        folder = Folder.of(self._instances, token)
+        with folder.locked():
+            return act(folder)
+
+    def _launch(self, folder: Folder, spec: LaunchSpec) -> Machine:
+        record = folder.read()
+        if record is None:
+            record = self._accept(folder, spec)
+        return self._machine(self._caught_up(folder, record))
+
+    def _describe(self, folder: Folder) -> Machine | None:
+        record = folder.read()
+        return self._machine(self._caught_up(folder, record)) if record else None
+
+    def _terminate(self, folder: Folder) -> Machine:
+        at = self._clock()
+        # A launch that comes late finds the record, and that it is over.
+        record = folder.read() or folder.write(Record(folder.token, launch_time=at, end_time=at))
+        return self._machine(self._ended(folder, record))
+
+    def _accept(self, folder: Folder, spec: LaunchSpec) -> Record:
+        if spec.generation is Generation.V5 and not spec.user_data:
+            raise LaunchRefused("a local v5 machine needs user-data for its agent")
+        if all(spec.instance_type != each.name for each in _TYPES):
+            raise LaunchRefused(f"the local cloud has no instance type {spec.instance_type}")
+        folder.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        host_key = ""
+        if spec.generation is Generation.V4:
+            sshd.find_program(self._sshd_program)
+            folder.write_file("authorized_keys", f"{spec.public_key}\n".encode())
+            host_key = sshd.make_host_key(folder)
+        if spec.user_data:
+            folder.write_file("user-data.json", spec.user_data)
+        record = Record(
+            spec.token, spec.name, spec.generation, spec.image, spec.instance_type, spec.security_groups,
+            port=sshd.free_port() if host_key else 0, host_key=host_key, launch_time=self._clock(),
+        )  # fmt: skip
+        return folder.write(record)
+
+    def _caught_up(self, folder: Folder, record: Record) -> Record:
+        """Bring what is there to what the record says, or the record to what is there."""
+        self._children.reap()
+        if record.end_time:
+            return record
+        if record.run_time is None:
+            return self._started(folder, record)
+        if record.boot_id != processes.boot_id() or not record.body or not record.body.is_alive():
+            return self._ended(folder, record)
+        return self._with_sshd(folder, record)
+
+    def _started(self, folder: Folder, record: Record) -> Record:
+        # A start that was cut short may have left something.
+        self._end_processes(record)
+        body = _BODY_V4
+        if record.generation == Generation.V5:
+            arguments = ["--home", str(folder.path / "agent"), "--user-data", str(folder.user_data)]
+            body = [*_BODY_V5, sys.executable, "-m", "twinline_agent", *arguments]
+        process = self._children.start(body, env=_environment(folder), folder=folder.home, log=folder.console)
+        started = folder.write(record, boot_id=processes.boot_id(), body=process, run_time=self._clock())
+        return self._with_sshd(folder, started)
+
+    def _with_sshd(self, folder: Folder, record: Record) -> Record:
+        """Let the SSH server listen exactly when a security group opens its port."""
+        if record.generation != Generation.V4:
+            return record
+        wanted = SSH in self._open_ports(record.security_groups)
+        listens = record.sshd is not None and record.sshd.is_alive()
+        if wanted == listens:
+            return record
+        return self._open(folder, record) if wanted else self._shut(folder, record)
+
+    def _open(self, folder: Folder, record: Record) -> Record:
+        program = sshd.find_program(self._sshd_program)
+        port = record.port
+        for _ in range(_PORT_ATTEMPTS):
+            if process := sshd.start(program, folder, port, self._children, _environment(folder)):
+                return folder.write(record, sshd=process, port=port)
+            port = sshd.free_port()
+        raise Unavailable(f"sshd of machine {record.token} does not start: read {folder.console}")
+
+    def _shut(self, folder: Folder, record: Record) -> Record:
+        """As a firewall would: nobody new gets in, those who are in stay."""
+        if (listener := record.sshd) is None:
+            return record
+        sessions = [process for process in processes.descendants(listener) if process != listener]
+        strays = tuple(process for process in (*record.strays, *sessions) if process.is_alive())
+        record = folder.write(record, strays=strays)
+        processes.kill(listener)
+        return folder.write(record, sshd=None)
+
+    def _ended(self, folder: Folder, record: Record) -> Record:
+        self._end_processes(record)
+        if record.end_time is None:
+            # The bill ends when nothing runs any more, and is on disk before the evidence goes.
+            record = folder.write(record, end_time=self._clock(), body=None, sshd=None, strays=())
+        folder.clear()
+        return record
+
+    def _end_processes(self, record: Record) -> None:
+        known = record.processes() if record.boot_id == processes.boot_id() else []
+        if not processes.end_machine(record.token, known):
+            raise Unavailable(f"machine {record.token} has processes that cannot be killed: it is asked again")
+        self._children.reap()
+
+    def _apply_group(self, group: str, ports: Sequence[int]) -> None:
+        groups = Folder(self._folder / "groups")
+        with groups.locked():
+            known = self._groups()
+            if known.get(group) == list(ports):
+                return
+            groups.write_file("groups.json", json.dumps({**known, group: list(ports)}, indent=1).encode())
+        for folder in all_folders(self._instances):
+            with folder.locked():
+                record = folder.read()
+                if record and group in record.security_groups:
+                    self._caught_up(folder, record)
+
+    def _open_ports(self, groups: Sequence[str]) -> set[int]:
+        known = self._groups()
+        return {port for group in groups for port in known.get(group, ())}
+
+    def _groups(self) -> dict[str, list[int]]:
+        try:
+            known: dict[str, list[int]] = json.loads((self._folder / "groups" / "groups.json").read_text())
+        except FileNotFoundError:
+            return {}
+        return known
+
+    def _machine(self, record: Record) -> Machine:
+        power = Power.GONE if record.end_time else Power.RUNNING if record.run_time else Power.STARTING
+        dialled = record.generation == Generation.V4 and record.port > 0
+        return Machine(
+            id=record.token,
+            power=power,
+            address=f"{sshd.HOST}:{record.port}" if dialled else "",
+            username=sshd.username() if dialled else "",
+            host_key=record.host_key,
+            run_time=record.run_time,
+            end_time=record.end_time,
+        )
+
+
+def _environment(folder: Folder) -> dict[str, str]:
+    account = pwd.getpwuid(os.geteuid())
+    inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    return {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        **inherited,
+        "HOME": str(folder.home),
+        "USER": account.pw_name,
+        "LOGNAME": account.pw_name,
+        "SHELL": account.pw_shell or "/bin/sh",
+        MARKER: folder.token,
+    }

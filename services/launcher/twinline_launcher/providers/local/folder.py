@@ -1,0 +1,153 @@
+"""What the local cloud keeps of a machine: one folder, in it a record that is replaced as a whole."""
+
+import fcntl
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from twinline_kit.errors import InvalidArgument
+from twinline_launcher.models import Generation
+from twinline_launcher.providers.local.processes import Process
+
+_TOKEN = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+_KEPT = frozenset({"machine.json", "console"})
+_TIMES = ("launch_time", "run_time", "end_time")
+
+
+@dataclass(frozen=True)
+class Record:
+    """A machine on disk. Accepted when the record is there; started when it has a `run_time`."""
+
+    token: str
+    name: str = ""
+    generation: int = Generation.V4
+    image: str = ""
+    instance_type: str = ""
+    security_groups: tuple[str, ...] = ()
+    boot_id: str = ""
+    port: int = 0
+    host_key: str = ""
+    body: Process | None = None
+    """Lives as long as the machine does."""
+    sshd: Process | None = None
+    strays: tuple[Process, ...] = ()
+    """SSH sessions that outlived the listener they came through."""
+    launch_time: datetime | None = None
+    run_time: datetime | None = None
+    end_time: datetime | None = None
+
+    def processes(self) -> list[Process]:
+        """Every process that was recorded, alive or not."""
+        return [process for process in (self.body, self.sshd, *self.strays) if process]
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The folder of one machine."""
+
+    path: Path
+    token: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "token", self.path.name)
+
+    @classmethod
+    def of(cls, instances: Path, token: str) -> "Folder":
+        """The folder for `token`, which becomes its name."""
+        if not _TOKEN.fullmatch(token):
+            raise InvalidArgument("token of a machine must be lower-case letters, digits and dashes", field="token")
+        return cls(instances / token)
+
+    @property
+    def home(self) -> Path:
+        """The machine's home directory."""
+        return self.path / "home"
+
+    @property
+    def console(self) -> Path:
+        """What its processes print."""
+        return self.path / "console"
+
+    @property
+    def user_data(self) -> Path:
+        """What it was given at launch."""
+        return self.path / "user-data.json"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Be the only one, of all processes, who changes this machine."""
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(self.path.with_name(f".{self.token}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def read(self) -> Record | None:
+        """The record; None when no machine was accepted."""
+        try:
+            content = json.loads((self.path / "machine.json").read_text())
+        except FileNotFoundError:
+            return None
+        return _load(content)
+
+    def write(self, record: Record, **changes: Any) -> Record:
+        """Replace the record as a whole, on the disk when this returns."""
+        record = replace(record, **changes)
+        self.write_file("machine.json", json.dumps(_dump(record), indent=1).encode())
+        return record
+
+    def write_file(self, name: str, content: bytes) -> Path:
+        """Let a private file appear complete."""
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        draft, path = self.path / f".{name}.{secrets.token_hex(4)}", self.path / name
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+        return path
+
+    def clear(self) -> None:
+        """Delete all but the bill and the console: keys, tokens and journals go with the machine."""
+        for each in list(self.path.iterdir()):
+            if each.name in _KEPT:
+                continue
+            if each.is_dir() and not each.is_symlink():
+                shutil.rmtree(each, ignore_errors=True)
+            else:
+                each.unlink(missing_ok=True)
+
+
+def all_folders(instances: Path) -> list[Folder]:
+    """The folder of every machine there ever was."""
+    if not instances.is_dir():
+        return []
+    return [Folder(path) for path in sorted(instances.iterdir()) if (path / "machine.json").exists()]
+
+
+def _dump(record: Record) -> dict[str, Any]:
+    content = asdict(record)
+    for name in _TIMES:
+        content[name] = content[name].isoformat() if content[name] else None
+    return content
+
+
+def _load(content: dict[str, Any]) -> Record:
+    for name in _TIMES:
+        content[name] = datetime.fromisoformat(content[name]) if content[name] else None
+    for name in ("body", "sshd"):
+        content[name] = Process(**content[name]) if content[name] else None
+    content["strays"] = tuple(Process(**each) for each in content["strays"])
+    content["security_groups"] = tuple(content["security_groups"])
+    return Record(**content)

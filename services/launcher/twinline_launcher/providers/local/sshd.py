@@ -1,0 +1,119 @@
+"""The SSH server of a local v4 machine: OpenSSH's own, on a free loopback port."""
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from twinline_launcher.errors import LaunchRefused, SshdMissing
+from twinline_launcher.providers.local.folder import Folder
+from twinline_launcher.providers.local.processes import MARKER, Children, Process
+
+HOST = "127.0.0.1"
+KEY = "ssh_host_ed25519_key"
+
+_PLACES = "/usr/sbin:/usr/local/sbin:/sbin:/usr/lib/openssh:/usr/bin"
+_SEPARATION = Path("/run/sshd")
+_PATIENCE = 5.0
+_PAUSE = 0.01
+
+
+def username() -> str:
+    """Who logs in to local machines: whoever runs this."""
+    return pwd.getpwuid(os.geteuid()).pw_name
+
+
+def find_program(path: str) -> str:
+    """OpenSSH's server: `path`, or where it usually is. Raises SshdMissing."""
+    if found := shutil.which(path or "sshd", path=None if path else f"{os.environ.get('PATH', '')}:{_PLACES}"):
+        return found
+    raise SshdMissing("no sshd on this host, which local v4 machines need: apt-get install openssh-server")
+
+
+def make_host_key(folder: Folder) -> str:
+    """Make the machine's host key, unless it has one; returns the public half."""
+    key = folder.path / KEY
+    if not key.with_suffix(".pub").exists():
+        key.unlink(missing_ok=True)
+        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", folder.token, "-f", str(key)]
+        try:
+            subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL)
+        except FileNotFoundError:
+            raise SshdMissing("no ssh-keygen on this host: apt-get install openssh-server") from None
+        except subprocess.CalledProcessError as error:
+            raise LaunchRefused(f"ssh-keygen failed: {error.stderr.decode(errors='replace').strip()}") from error
+    algorithm, material = key.with_suffix(".pub").read_text().split()[:2]
+    return f"{algorithm} {material}"
+
+
+def free_port() -> int:
+    """A port that nobody listens on right now."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def start(
+    program: str, folder: Folder, port: int, children: Children, environment: Mapping[str, str]
+) -> Process | None:
+    """Start the server and wait until it listens; None when it ended instead, as it does when the port is taken."""
+    if os.geteuid() == 0:
+        _SEPARATION.mkdir(mode=0o755, exist_ok=True)
+    configuration = folder.write_file("sshd_config", _configuration(folder, port).encode())
+    command = [program, "-D", "-e", "-f", str(configuration)]
+    process = children.start(command, env=environment, folder=folder.home, log=folder.console)
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
+        children.reap()
+        if not process.is_alive():
+            return None
+        if _listens(port, process):
+            return process
+        time.sleep(_PAUSE)
+    return None
+
+
+def _listens(port: int, process: Process) -> bool:
+    """Whether a connection is taken, and by our server: a foreign one on the port would have ended ours."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((HOST, port)) == 0 and process.is_alive()
+
+
+def _configuration(folder: Folder, port: int) -> str:
+    settings = {
+        "ListenAddress": f"{HOST}:{port}",
+        "HostKey": _quoted(folder.path / KEY),
+        "AuthorizedKeysFile": _quoted(folder.path / "authorized_keys"),
+        "PidFile": "none",
+        "StrictModes": "no",
+        # Without PAM a locked account is refused, with it a right to PAM's own files is needed: take what can work.
+        "UsePAM": "yes" if _is_locked(username()) else "no",
+        "PasswordAuthentication": "no",
+        "KbdInteractiveAuthentication": "no",
+        "PermitRootLogin": "prohibit-password",
+        "AllowUsers": username(),
+        "UseDNS": "no",
+        "PrintMotd": "no",
+        "MaxStartups": "200",
+        "MaxSessions": "200",
+        "SetEnv": f"{MARKER}={folder.token} {_quoted(f'HOME={folder.home}')}",
+    }
+    return "".join(f"{name} {value}\n" for name, value in settings.items())
+
+
+def _quoted(value: Path | str) -> str:
+    return f'"{value}"'
+
+
+def _is_locked(name: str) -> bool:
+    try:
+        lines = Path("/etc/shadow").read_text().splitlines()
+    except OSError:
+        return False
+    return any(line.startswith(f"{name}:!") for line in lines)

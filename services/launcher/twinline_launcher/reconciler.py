@@ -1,0 +1,167 @@
+"""Looks after machines: claims those that are due by lease, acts with no transaction open, applies guarded.
+
+Any number of replicas do this at once. A replica that dies keeps its machines for one lease; then another one goes on
+where the rows say it was. All that may have been asked of a cloud or a service meanwhile is asked again, and changes nothing.
+"""
+
+import asyncio
+import logging
+from asyncio import to_thread
+from collections.abc import Sequence
+from datetime import timedelta
+
+from twinline_kit import loops
+from twinline_kit.clock import Clock
+from twinline_kit.errors import Conflict, Error
+from twinline_kit.ids import new_id
+from twinline_launcher.changes import Changes
+from twinline_launcher.errors import IllegalTransition
+from twinline_launcher.models import SecurityGroup
+from twinline_launcher.phases import Phases
+from twinline_launcher.providers import Clouds
+from twinline_launcher.settings import Settings
+from twinline_launcher.store.catalog import CatalogStore
+from twinline_launcher.store.instances import InstanceStore
+from twinline_launcher.turns import Turn
+
+log = logging.getLogger(__name__)
+
+_PAGE = 500
+_SHORTEST = 0.005
+_MOST_STATES = 16
+_TURN_LIMIT = 120.0
+
+
+class Reconciler:
+    """The background work of one replica."""
+
+    def __init__(
+        self, store: InstanceStore, phases: Phases, settings: Settings, *, changes: Changes, clock: Clock
+    ) -> None:
+        self._store = store
+        self._phases = phases
+        self._settings = settings
+        self._changes = changes
+        self._clock = clock
+        self._owner = new_id("launcher")
+        self._lease = timedelta(seconds=settings.lease)
+        self._held: set[str] = set()
+        self._failures: dict[str, int] = {}
+
+    async def run(self) -> None:
+        """Look after machines until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(loops.forever("lease", self._renew, every=self._settings.lease / 3))
+            failures = 0
+            while True:
+                ticket = self._changes.ticket()
+                try:
+                    pause = await self._claim(group)
+                    failures = 0
+                except Exception as error:
+                    failures += 1
+                    pause = loops.backoff(failures)
+                    log.warning("machines not claimed, will retry", extra={"error": str(error)}, exc_info=error)
+                await self._changes.wait(ticket, pause)
+
+    async def _claim(self, group: asyncio.TaskGroup) -> float:
+        """Take what is due; returns the seconds until more will be."""
+        free = self._settings.concurrency - len(self._held)
+        at = self._clock()
+        lease = await to_thread(lambda: self._store.claim(self._owner, at=at, lease=self._lease, limit=free))
+        for instance_id in lease.instances:
+            self._held.add(instance_id)
+            group.create_task(self._look_after(instance_id))
+        if lease.next_due is None or free <= len(lease.instances):
+            return self._settings.idle_tick  # a machine that is given back wakes us
+        wait = (lease.next_due - self._clock()).total_seconds()
+        return min(max(wait, _SHORTEST), self._settings.idle_tick)
+
+    async def _renew(self) -> None:
+        if self._held:
+            until = self._clock() + self._lease
+            await to_thread(lambda: self._store.renew(self._owner, until=until))
+
+    async def _look_after(self, instance_id: str) -> None:
+        try:
+            turn = Turn(await to_thread(self._store.get, instance_id), self._store, self._changes, self._clock)
+            pause = await self._turn(turn)
+            due = None if pause is None else self._clock() + timedelta(seconds=pause)
+            revision = turn.instance.revision
+            await to_thread(lambda: self._store.release(instance_id, self._owner, revision=revision, due=due))
+        except Exception as error:
+            # The lease runs out by itself.
+            log.exception("machine not given back", extra={"instance": instance_id, "error": str(error)})
+        finally:
+            self._held.discard(instance_id)
+            self._changes.tell()
+
+    async def _turn(self, turn: Turn) -> float | None:
+        """Act until the machine's state asks for a pause. Seconds to wait; None: never look again."""
+        instance_id = turn.instance.id
+        try:
+            async with asyncio.timeout(_TURN_LIMIT):
+                pause = await self._act(turn)
+        except (Conflict, IllegalTransition):
+            return 0  # somebody was faster: read it again
+        except Exception as error:
+            failures = self._failures[instance_id] = self._failures.get(instance_id, 0) + 1
+            self._report(turn, error, failures)
+            return loops.backoff(failures)
+        self._failures.pop(instance_id, None)
+        return pause
+
+    async def _act(self, turn: Turn) -> float | None:
+        pause: float | None = 0
+        for _ in range(_MOST_STATES):
+            before = turn.instance.state
+            pause = await self._phases.act(turn)
+            if turn.instance.state == before:
+                break
+        return pause
+
+    @staticmethod
+    def _report(turn: Turn, error: Exception, failures: int) -> None:
+        fields = {
+            "server": turn.instance.server_name,
+            "instance": turn.instance.id,
+            "state": turn.instance.state,
+            "failures": failures,
+            "error": str(error),
+        }
+        if isinstance(error, Error):
+            log.warning("machine not moved, will retry", extra=fields)
+        else:
+            log.error("machine not moved, will retry", extra=fields, exc_info=error)
+
+
+class Groups:
+    """States every security group to its cloud once at the start: the one before us may have died between the two."""
+
+    def __init__(self, catalog: CatalogStore, clouds: Clouds) -> None:
+        self._catalog = catalog
+        self._clouds = clouds
+
+    async def run(self) -> None:
+        """Until all are stated."""
+        failures = 0
+        while True:
+            try:
+                await self._state_all()
+            except Exception as error:
+                failures += 1
+                log.warning("security groups not stated, will retry", extra={"error": str(error)})
+                await asyncio.sleep(loops.backoff(failures))
+            else:
+                return
+
+    async def _state_all(self) -> None:
+        after = ""
+        while page := await to_thread(self._page, after):
+            for group in page:
+                if cloud := self._clouds.get(group.cloud):
+                    await cloud.apply_group(group.name, group.open_ports)
+            after = page[-1].name
+
+    def _page(self, after: str) -> Sequence[SecurityGroup]:
+        return self._catalog.page(SecurityGroup, after=after, limit=_PAGE)

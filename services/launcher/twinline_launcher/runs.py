@@ -1,0 +1,110 @@
+"""Steps as runs of the executor, each on the one machine."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import grpc.aio
+from google.protobuf.duration_pb2 import Duration
+
+from twinline.executor.v1 import runs_pb2 as pb
+from twinline.executor.v1 import runs_pb2_grpc as rpc
+from twinline_kit import telemetry
+from twinline_kit.errors import NotFound
+from twinline_launcher import inputs, stranding
+from twinline_launcher.models import Instance
+from twinline_launcher.steps import Step
+from twinline_launcher.stranding import Failure
+
+_NOTHING = ":"
+_GOING_ON = frozenset({pb.Task.STATE_PENDING, pb.Task.STATE_DELIVERED, pb.Task.STATE_RUNNING})
+_LEAST = timedelta(seconds=1)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Of one run."""
+
+    timeout: timedelta
+    reach: timedelta
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A run that is over; without a failure it succeeded."""
+
+    failure: Failure | None = None
+
+
+class Runs:
+    """Starts runs and tells how they ended."""
+
+    def __init__(self, executor: grpc.aio.Channel) -> None:
+        self._runs = rpc.RunServiceStub(executor)
+
+    async def start(self, machine: Instance, which: str, index: int, step: Step, limits: Limits) -> str:
+        """Start the run of a step's present attempt, or find it; returns its id. Raises what the executor refuses."""
+        request = pb.StartRunRequest(
+            request_id=f"{machine.id}/{which}/{index}/{step.attempt}",
+            targets=[machine.id],
+            inputs=inputs.given_to(step.inputs, machine.inputs),
+            timeout=_duration(limits.timeout),
+            reach_timeout=_duration(limits.reach),
+        )
+        if step.script:
+            request.script, request.revision = step.script, step.revision
+        else:
+            request.command = _NOTHING
+        with _joined({telemetry.TRACEPARENT: machine.traceparent}):
+            run = await self._runs.StartRun(request)
+        return run.id
+
+    async def result(self, run: str, step: Step) -> Ended | None:
+        """How the run ended; None while it goes on."""
+        try:
+            tasks = (await self._runs.ListTasks(pb.ListTasksRequest(run=run, page_size=1))).tasks
+        except NotFound:
+            return Ended(Failure(stranding.OUTCOME_UNKNOWN, f"the executor knows no run {run} any more"))
+        if not tasks or tasks[0].state in _GOING_ON:
+            return None
+        return Ended(_failure(tasks[0], step))
+
+    async def cancel(self, run: str) -> None:
+        """Stop the run, if it goes on."""
+        await self._runs.CancelRun(pb.CancelRunRequest(run=run))
+
+
+def _failure(task: pb.Task, step: Step) -> Failure | None:
+    ended = f"script {step.title}" if step.script else "the connection test"
+    if task.state == pb.Task.STATE_SUCCEEDED:
+        return None
+    if task.state == pb.Task.STATE_FAILED:
+        how = f"was ended by signal {task.signal}" if task.signal else f"ended with exit status {task.exit_status}"
+        return Failure(stranding.SCRIPT_FAILED, f"{ended} {how}")
+    said = f": {task.message}" if task.message else ""
+    if task.state == pb.Task.STATE_TIMED_OUT:
+        return Failure(stranding.SCRIPT_TIMED_OUT, f"{ended} was ended by its time limit{said}")
+    if task.state == pb.Task.STATE_CANCELED:
+        return Failure(stranding.SCRIPT_CANCELED, f"{ended} was canceled{said}")
+    if task.state == pb.Task.STATE_UNKNOWN:
+        return Failure(stranding.OUTCOME_UNKNOWN, f"{ended} was started, and how it ended cannot be told{said}")
+    return Failure(
+        task.reason or pb.Task.State.Name(task.state).removeprefix("STATE_"), task.message or f"{ended} never started"
+    )
+
+
+@contextmanager
+def _joined(carrier: Mapping[str, str]) -> Iterator[None]:
+    """Do what is done within as part of the launch's trace, where there is one."""
+    if not telemetry.is_on() or not carrier[telemetry.TRACEPARENT]:
+        yield
+        return
+    with telemetry.serving_span("launcher step", carrier):
+        yield
+
+
+def _duration(of: timedelta) -> Duration:
+    message = Duration()
+    message.FromTimedelta(max(of, _LEAST))
+    return message

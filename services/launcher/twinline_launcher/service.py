@@ -1,0 +1,180 @@
+"""The servers' RPCs: check, act, answer. What takes time is the reconciler's."""
+
+import logging
+from asyncio import to_thread
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+import grpc.aio
+
+from twinline.launcher.v1 import servers_pb2 as pb
+from twinline.launcher.v1 import servers_pb2_grpc as rpc
+from twinline_kit import pages
+from twinline_kit.auth import caller
+from twinline_kit.clock import Clock
+from twinline_kit.errors import InvalidArgument
+from twinline_kit.ids import new_id
+from twinline_launcher import convert, inputs, launching, names, states, watch
+from twinline_launcher.changes import Changes
+from twinline_launcher.models import Deployment, Image, Instance, SecurityGroup, Server, Template, Whole
+from twinline_launcher.preflight import Preflight
+from twinline_launcher.states import ENDING, Event, State
+from twinline_launcher.store.catalog import CatalogStore
+from twinline_launcher.store.instances import InstanceStore
+from twinline_launcher.store.servers import ServerStore
+
+log = logging.getLogger(__name__)
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class ServerService(rpc.ServerServiceServicer):
+    """Servers, and the machine that each may have now."""
+
+    def __init__(
+        self,
+        servers: ServerStore,
+        instances: InstanceStore,
+        catalog: CatalogStore,
+        preflight: Preflight,
+        *,
+        changes: Changes,
+        clock: Clock,
+    ) -> None:
+        self._servers = servers
+        self._instances = instances
+        self._catalog = catalog
+        self._preflight = preflight
+        self._changes = changes
+        self._clock = clock
+
+    async def ApplyServer(self, request: pb.ApplyServerRequest, context: Context) -> pb.Server:
+        spec, at = request.next, self._clock()
+        wanted = Server(
+            id=new_id("server"), name=names.server(request.name),
+            deployment=names.optional(request.deployment, "deployment"),
+            template=names.optional(spec.template, "next.template"), image=names.optional(spec.image, "next.image"),
+            instance_type=names.optional(spec.instance_type, "next.instance_type"),
+            cloud_key=names.optional(spec.cloud_key, "next.cloud_key"),
+            security_groups=list(dict.fromkeys(spec.security_groups)),
+            inputs=inputs.check(spec.inputs, "next.inputs"), tags=names.tags(spec.tags),
+            create_time=at, update_time=at,
+        )  # fmt: skip
+        await to_thread(self._require, wanted)
+        stored = await to_thread(self._servers.apply, wanted)
+        self._changes.tell()
+        return await self._answer(stored.id)
+
+    async def GetServer(self, request: pb.GetServerRequest, context: Context) -> pb.Server:
+        return await self._answer(names.server_reference(request.server))
+
+    async def ListServers(self, request: pb.ListServersRequest, context: Context) -> pb.ListServersResponse:
+        size = pages.page_size(request.page_size)
+        after = next(iter(pages.decode(request.page_token, filter=request.deployment, parts=1)), "")
+        rows = await to_thread(lambda: self._servers.page(deployment=request.deployment, after=after, limit=size + 1))
+        page = rows[:size]
+        following = pages.encode(page[-1].server.name, filter=request.deployment) if len(rows) > size else ""
+        return pb.ListServersResponse(servers=await self._messages(page), next_page_token=following)
+
+    async def PreflightServer(self, request: pb.PreflightServerRequest, context: Context) -> pb.PreflightServerResponse:
+        whole = await to_thread(self._servers.get, names.server_reference(request.server))
+        plan = await self._preflight.look(whole.server, inputs.check(request.inputs, "inputs"))
+        return pb.PreflightServerResponse(violations=map(convert.problem, plan.problems))
+
+    async def LaunchServer(self, request: pb.LaunchServerRequest, context: Context) -> pb.Server:
+        request_id, given = names.request_id(request.request_id), inputs.check(request.inputs, "inputs")
+        whole = await to_thread(self._servers.get, names.server_reference(request.server))
+        if first := await to_thread(self._instances.launched_by, request_id):
+            return await self._answer(_same_server(first, whole.server).server_id)
+        states.after(_state(whole), Event.LAUNCH)
+        plan = await self._preflight.look(whole.server, given)
+        plan.refuse(force=request.force)
+        at, cause = self._clock(), launching.cause(plan, caller().name, force=request.force)
+        machine = launching.instance(plan, request_id=request_id, at=at)
+        made = await to_thread(lambda: self._instances.launch(whole.server, machine, at=at, cause=cause))
+        self._tell(_same_server(made, whole.server), Event.LAUNCH, cause)
+        return await self._answer(whole.server.id)
+
+    async def ResumeServer(self, request: pb.ResumeServerRequest, context: Context) -> pb.Server:
+        return await self._move(request.server, Event.RESUME, f"resumed by {caller().name}")
+
+    async def ForceOperationalServer(self, request: pb.ForceOperationalServerRequest, context: Context) -> pb.Server:
+        cause = f"declared operational by {caller().name}, without running any script"
+        return await self._move(request.server, Event.FORCE_OPERATIONAL, cause)
+
+    async def TerminateServer(self, request: pb.TerminateServerRequest, context: Context) -> pb.Server:
+        whole = await to_thread(self._servers.get, names.server_reference(request.server))
+        if _state(whole) in ENDING:
+            return await self._answer(whole.server.id)
+        return await self._move(request.server, Event.TERMINATE, f"terminated by {caller().name}")
+
+    async def ListTransitions(self, request: pb.ListTransitionsRequest, context: Context) -> pb.ListTransitionsResponse:
+        size = pages.page_size(request.page_size)
+        whole = await to_thread(self._servers.get, names.server_reference(request.server))
+        server_id = whole.server.id
+        after = _number(pages.decode(request.page_token, filter=server_id, parts=1))
+        rows = await to_thread(lambda: self._servers.transitions(server_id, after=after, limit=size + 1))
+        page = rows[:size]
+        following = pages.encode(str(page[-1].number), filter=server_id) if len(rows) > size else ""
+        return pb.ListTransitionsResponse(transitions=map(convert.transition, page), next_page_token=following)
+
+    async def WatchServers(
+        self, request: pb.WatchServersRequest, context: Context
+    ) -> AsyncIterator[pb.WatchServersResponse]:
+        only: list[str] | None = None
+        if request.servers:
+            found = [await to_thread(self._servers.get, names.server_reference(each)) for each in request.servers]
+            only = list(dict.fromkeys(whole.server.id for whole in found))
+        async for change in watch.follow(self._servers, self._changes, only):
+            message = (await self._messages([change.whole]))[0]
+            yield pb.WatchServersResponse(server=message, transitions=map(convert.transition, change.transitions))
+
+    async def _move(self, server: str, event: Event, cause: str) -> pb.Server:
+        whole = await to_thread(self._servers.get, names.server_reference(server))
+        states.after(_state(whole), event)
+        machine, at = whole.instance, self._clock()
+        if machine is not None:
+            await to_thread(lambda: self._instances.apply(machine.id, event, at=at, cause=cause))
+            self._tell(machine, event, cause)
+        return await self._answer(whole.server.id)
+
+    def _tell(self, machine: Instance, event: Event, cause: str) -> None:
+        self._changes.tell()
+        fields = {"server": machine.server_name, "instance": machine.id, "event": event.value, "cause": cause}
+        log.info("server moved", extra=fields)
+
+    async def _answer(self, server: str) -> pb.Server:
+        return (await self._messages([await to_thread(self._servers.get, server)]))[0]
+
+    async def _messages(self, wholes: Iterable[Whole]) -> list[pb.Server]:
+        wholes, at = list(wholes), self._clock()
+        images = await to_thread(self._catalog.find, Image, sorted({whole.server.image for whole in wholes}))
+        return [convert.server(whole, images.get(whole.server.image), at=at) for whole in wholes]
+
+    def _require(self, server: Server) -> None:
+        """Everything that the definition names, except what preflight looks at."""
+        if server.image:
+            self._catalog.get(Image, server.image)
+        if server.template:
+            self._catalog.get(Template, server.template)
+        if server.deployment:
+            self._catalog.get(Deployment, server.deployment)
+        for group in server.security_groups:
+            self._catalog.get(SecurityGroup, group)
+
+
+def _state(whole: Whole) -> State:
+    return State(whole.instance.state) if whole.instance else State.INACTIVE
+
+
+def _same_server(machine: Instance, server: Server) -> Instance:
+    """`machine`, unless its request_id was used before for another server."""
+    if machine.server_id != server.id:
+        raise InvalidArgument(
+            f"request_id was used before, for server {machine.server_name}: make a new one", field="request_id"
+        )
+    return machine
+
+
+def _number(position: tuple[str, ...]) -> int:
+    return int(position[0]) if position and position[0].isdigit() else 0

@@ -1,0 +1,1 @@
+"""What the launcher keeps, by noun. Every method is one short transaction."""
