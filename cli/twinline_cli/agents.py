@@ -1,0 +1,68 @@
+"""`twinline agents`: what runs on v5 servers."""
+
+from typing import Annotated
+
+import grpc.aio
+import typer
+
+from twinline.agent_gateway.v1 import fleet_pb2 as pb
+from twinline.agent_gateway.v1 import fleet_pb2_grpc as rpc
+from twinline_cli.commands import command, noun
+from twinline_cli.connection import connected
+from twinline_cli.errors import CliError
+from twinline_cli.formats import Format
+from twinline_cli.naming import near
+from twinline_cli.options import Output
+from twinline_cli.output import Column, show_list, show_one, when
+from twinline_cli.paging import every
+
+app = noun("What runs on v5 servers and dials out to Twinline.")
+
+
+def state(agent: pb.Agent) -> str:
+    """Whether it can be spoken to, in one word."""
+    return pb.Agent.State.Name(agent.state).removeprefix("STATE_").lower()
+
+
+COLUMNS: list[Column[pb.Agent]] = [
+    Column("ID", lambda agent: agent.id),
+    Column("SERVER", lambda agent: agent.server),
+    Column("STATE", state, is_state=True),
+    Column("VERSION", lambda agent: agent.version),
+    Column("LAST SEEN", lambda agent: when(agent.last_seen_time)),
+]
+DETAILS: list[Column[pb.Agent]] = [
+    *COLUMNS,
+    Column("ENROLLED", lambda agent: when(agent.enroll_time)),
+    Column("CONNECTED", lambda agent: when(agent.connect_time)),
+    Column("GATEWAY", lambda agent: agent.replica),
+    Column("FACTS", lambda agent: ", ".join(f"{key}={value}" for key, value in sorted(agent.facts.items()))),
+]
+
+
+@command(app, "list")
+async def list_all(output: Output = Format.TABLE) -> None:
+    """List the agents and whether they are connected."""
+    async with connected() as channel:
+        found = await _all(channel)
+    show_list(found, COLUMNS, output, empty="no agents yet; they come with the launch of v5 servers")
+
+
+@command(app, "show")
+async def show(
+    agent: Annotated[str, typer.Argument(help="An agent's id, or the name of its server.")],
+    output: Output = Format.TABLE,
+) -> None:
+    """Show one agent."""
+    async with connected() as channel:
+        found = await _all(channel)
+    matches = [each for each in found if agent in (each.id, each.server)]
+    if not matches:
+        hint = near(agent, [name for each in found for name in (each.id, each.server)])
+        raise CliError(f"no agent {agent}{hint or '; list them with `twinline agents list`'}")
+    # A server that was launched again has had several: the newest one is meant.
+    show_one(max(matches, key=lambda each: each.last_seen_time.seconds), DETAILS, output)
+
+
+async def _all(channel: grpc.aio.Channel) -> list[pb.Agent]:
+    return await every(rpc.FleetServiceStub(channel).ListAgents, pb.ListAgentsRequest(), "agents")

@@ -1,0 +1,36 @@
+"""How nouns and their commands are made. Commands are coroutines."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+import typer
+
+P = ParamSpec("P")
+Function = TypeVar("Function", bound=Callable[..., Coroutine[Any, Any, int | None]])
+
+
+def noun(text: str = "") -> typer.Typer:
+    """What a noun's module hangs its commands on: `text` is the help of a noun with verbs."""
+    return typer.Typer(
+        help=text or None,
+        no_args_is_help=bool(text),
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+
+
+def command(app: typer.Typer, name: str) -> Callable[[Function], Function]:
+    """Make a coroutine function the command `name` of `app`. What it returns is the exit code; None is 0."""
+
+    def register(function: Function) -> Function:
+        @wraps(function)
+        def run(*args: Any, **kwargs: Any) -> None:
+            raise typer.Exit(asyncio.run(function(*args, **kwargs)) or 0)
+
+        app.command(name)(run)
+        return function
+
+    return register

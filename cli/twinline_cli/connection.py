@@ -1,0 +1,59 @@
+"""A channel to the running suite, for one command."""
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import grpc.aio
+
+from twinline_cli import home
+from twinline_cli.errors import CliError, ExitCode
+from twinline_kit import telemetry
+from twinline_kit.client import api_channel
+from twinline_kit.errors import Unauthenticated, Unavailable
+
+_ARGUMENTS_IN_SPAN = 2
+
+
+@asynccontextmanager
+async def connected() -> AsyncIterator[grpc.aio.Channel]:
+    """A channel to the suite of TWINLINE_HOME. When nothing answers there, the error says what to do."""
+    try:
+        client = home.client()
+    except OSError as error:
+        raise CliError(_no_suite(error), ExitCode.UNREACHABLE) from error
+    telemetry.start("cli")
+    try:
+        with telemetry.tracer().start_as_current_span(_span_name()):
+            async with api_channel(client.address, client.ca, client.token) as channel:
+                yield channel
+    except Unavailable as error:
+        if error.metadata or "failed to connect" not in error.message:
+            raise
+        raise CliError(_no_answer(client.address, error.message), ExitCode.UNREACHABLE) from error
+    except Unauthenticated as error:
+        token = home.folder() / "client" / "token"
+        raise CliError(f"{error.message}; the token tried is the one in {token}", ExitCode.REFUSED) from error
+    finally:
+        telemetry.stop()
+
+
+def _no_suite(error: OSError) -> str:
+    folder = home.folder()
+    if isinstance(error, PermissionError):
+        return f"cannot read {error.filename}: permission denied; use the account that runs the suite"
+    return f"no suite has run on {folder}; start one with `twinline up`, or name its home in {home.VARIABLE}"
+
+
+def _no_answer(address: str, why: str) -> str:
+    if "CERTIFICATE_VERIFY_FAILED" in why:
+        return (
+            f"what listens on {address} is not the suite of {home.folder()}: its certificate is of another authority; "
+            "run `twinline doctor`"
+        )
+    return f"nothing answers on {address}; start the suite of {home.folder()} with `twinline up`"
+
+
+def _span_name() -> str:
+    words = [word for word in sys.argv[1:] if not word.startswith("-")]
+    return " ".join(["twinline", *words[:_ARGUMENTS_IN_SPAN]])

@@ -1,0 +1,121 @@
+"""`twinline keys`: the SSH key pairs that servers are launched with."""
+
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import grpc.aio
+import typer
+
+from twinline.keys.v1 import cloud_keys_pb2 as pb
+from twinline.keys.v1 import cloud_keys_pb2_grpc as rpc
+from twinline_cli.commands import command, noun
+from twinline_cli.connection import connected
+from twinline_cli.errors import CliError
+from twinline_cli.formats import Format
+from twinline_cli.naming import suggesting
+from twinline_cli.options import Output, read_secret
+from twinline_cli.output import Column, show_list, show_one, when, yes_no
+from twinline_cli.paging import every
+
+app = noun("SSH key pairs that servers are launched with.")
+
+Name = Annotated[str, typer.Argument(help="A key's name or id.")]
+
+COLUMNS: list[Column[pb.CloudKey]] = [
+    Column("NAME", lambda key: key.name),
+    Column("MATERIAL", lambda key: yes_no(key.has_material), is_state=True),
+    Column("FINGERPRINT", lambda key: key.fingerprint),
+    Column("ID", lambda key: key.id),
+    Column("CREATED", lambda key: when(key.create_time)),
+]
+DETAILS: list[Column[pb.CloudKey]] = [
+    *COLUMNS,
+    Column("MATERIAL SINCE", lambda key: when(key.material_time)),
+    Column("PUBLIC KEY", lambda key: key.public_key),
+]
+
+
+@command(app, "create")
+async def create(name: Annotated[str, typer.Argument(help="What to call it.")], output: Output = Format.TABLE) -> None:
+    """Make a key pair. Its private half stays in the keys service."""
+    async with connected() as channel:
+        request = pb.CreateCloudKeyRequest(name=name, request_id=str(uuid.uuid4()))
+        show_one(await rpc.CloudKeyServiceStub(channel).CreateCloudKey(request), DETAILS, output)
+
+
+@command(app, "list")
+async def list_all(output: Output = Format.TABLE) -> None:
+    """List the keys, and whether their private halves are here."""
+    async with connected() as channel:
+        keys = await every(rpc.CloudKeyServiceStub(channel).ListCloudKeys, pb.ListCloudKeysRequest(), "cloud_keys")
+    show_list(keys, COLUMNS, output, empty="no keys yet; make one with `twinline keys create NAME`")
+
+
+@command(app, "show")
+async def show(key: Name, output: Output = Format.TABLE) -> None:
+    """Show one key."""
+    async with connected() as channel, suggesting(key, lambda: names(channel)):
+        show_one(await rpc.CloudKeyServiceStub(channel).GetCloudKey(pb.GetCloudKeyRequest(key=key)), DETAILS, output)
+
+
+@command(app, "import")
+async def import_key(
+    name: Annotated[str, typer.Argument(help="What to call it.")],
+    public_key_file: Annotated[
+        Path | None,
+        typer.Option("--public-key", metavar="FILE", help="The OpenSSH public key, such as id_ed25519.pub."),
+    ] = None,
+    fingerprint: Annotated[
+        str, typer.Option(help="Instead of the public key: SHA256:…, or as the cloud shows it.")
+    ] = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """Register a key that was made elsewhere, without its private half."""
+    if (public_key_file is None) == (not fingerprint):
+        raise CliError("give either --public-key FILE or --fingerprint TEXT")
+    request = pb.ImportCloudKeyRequest(name=name, fingerprint=fingerprint, request_id=str(uuid.uuid4()))
+    if public_key_file is not None:
+        request.public_key = read_public_key(public_key_file)
+    async with connected() as channel:
+        show_one(await rpc.CloudKeyServiceStub(channel).ImportCloudKey(request), DETAILS, output)
+
+
+@command(app, "upload-material")
+async def upload_material(
+    key: Name,
+    file: Annotated[Path | None, typer.Argument(help="The private key; standard input when absent.")] = None,
+    passphrase_file: Annotated[
+        Path | None, typer.Option("--passphrase-file", help="Holds the passphrase of an encrypted key file.")
+    ] = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Bring the missing private half of a key. Refused when it does not belong to it."""
+    request = pb.UploadCloudKeyMaterialRequest(key=key, private_key=read_secret(file, "the private key"))
+    if passphrase_file is not None:
+        request.passphrase = passphrase_file.read_text(encoding="utf-8").rstrip("\r\n")
+    async with connected() as channel, suggesting(key, lambda: names(channel)):
+        show_one(await rpc.CloudKeyServiceStub(channel).UploadCloudKeyMaterial(request), DETAILS, output)
+
+
+@command(app, "delete")
+async def delete(key: Name) -> None:
+    """Delete a key and its private half, for good."""
+    async with connected() as channel, suggesting(key, lambda: names(channel)):
+        await rpc.CloudKeyServiceStub(channel).DeleteCloudKey(pb.DeleteCloudKeyRequest(key=key))
+    typer.echo(f"deleted key {key}", err=True)
+
+
+async def names(channel: grpc.aio.Channel) -> Iterable[str]:
+    """The names of all keys."""
+    keys = await every(rpc.CloudKeyServiceStub(channel).ListCloudKeys, pb.ListCloudKeysRequest(), "cloud_keys")
+    return [key.name for key in keys]
+
+
+def read_public_key(file: Path) -> str:
+    """The one line of a public key file."""
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError:
+        raise CliError(f"{file} is no OpenSSH public key; name the .pub file") from None

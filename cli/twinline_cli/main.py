@@ -1,0 +1,77 @@
+"""The command `twinline`: whatever happens in it, a person reads one line and the exit code says the rest."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from twinline_cli.errors import ExitCode, report, say
+from twinline_cli.nouns import Nouns
+
+app = typer.Typer(cls=Nouns, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        sys.stdout.write(f"twinline {version('twinline-cli')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Launch servers from templates, hold the SSH keys to them, and run scripts on them.
+
+    Start with `twinline demo`; then `twinline up`, and what it prints.
+    """
+
+
+def main() -> None:
+    """The entry point of the console script."""
+    # Else the core of gRPC writes lines of its own to standard error, next to ours.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Do what the arguments say; the exit code."""
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read our output has enough. Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.PIPE_CLOSED
+    return code
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        code = typer.main.get_command(app).main(arguments, prog_name="twinline", standalone_mode=False)
+    except typer.TyperException as error:
+        return _usage(error)
+    except (KeyboardInterrupt, typer.Abort):
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the last resort: no traceback reaches a person
+        return report(error)
+    return code if isinstance(code, int) else ExitCode.SUCCEEDED
+
+
+def _usage(error: typer.TyperException) -> ExitCode:
+    context = getattr(error, "ctx", None)
+    text = error.format_message().strip()
+    if type(error).__name__ == "NoArgsIsHelpError":
+        sys.stderr.write(f"{text}\n")
+        return ExitCode.USAGE
+    where = context.command_path if context is not None else "twinline"
+    text = text.replace(". Did you mean", "; did you mean").rstrip(".?")
+    say(f"{text[0].lower()}{text[1:]}; see `{where} --help`")
+    return ExitCode.USAGE

@@ -1,0 +1,27 @@
+"""Help for whoever misspelt a name."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from difflib import get_close_matches
+
+from twinline_cli.errors import CliError, ExitCode
+from twinline_kit.errors import Error, NotFound
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """`; did you mean X?` when something known is spelt nearly like `name`, else nothing."""
+    matches = get_close_matches(name, list(known), n=1)
+    return f"; did you mean {matches[0]}?" if matches else ""
+
+
+@asynccontextmanager
+async def suggesting(name: str, known: Callable[[], Awaitable[Iterable[str]]]) -> AsyncIterator[None]:
+    """Within the block, `name` not being found names the nearest of the `known` ones."""
+    try:
+        yield
+    except NotFound as error:
+        try:
+            hint = near(name, await known())
+        except Error:
+            hint = ""
+        raise CliError(f"{error.message}{hint}", ExitCode.USAGE) from error

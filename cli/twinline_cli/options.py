@@ -1,0 +1,78 @@
+"""Options that several commands share, and the small languages in them."""
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from google.protobuf.duration_pb2 import Duration
+
+from twinline_cli.errors import CliError
+from twinline_cli.formats import Format
+
+Output = Annotated[Format, typer.Option("--output", "-o", help="How to print the result.")]
+
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input", metavar="NAME=VALUE", help="An input, such as PORT=text:8080 or PASSWORD=cred:DB. Repeat it."
+    ),
+]
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_NUMBER = re.compile(r"\d+(\.\d+)?")
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_KINDS = ("text:", "cred:", "array:")
+_WORDS = ("blank", "ignore")
+_LARGEST_SECRET = 64 << 10
+
+
+def parse_inputs(pairs: Sequence[str] | None) -> dict[str, str]:
+    """NAME=VALUE pairs as a mapping; the values stay in value syntax."""
+    inputs: dict[str, str] = {}
+    for pair in pairs or ():
+        name, separator, value = pair.partition("=")
+        if not name or not separator:
+            raise CliError(f"--input {pair!r} is no NAME=VALUE; write it like --input PORT=text:8080")
+        if name in inputs:
+            raise CliError(f"--input {name} is given twice; keep one of them")
+        if not value.startswith(_KINDS) and value not in _WORDS:
+            raise CliError(
+                f"the value of --input {name} does not say what it is; write {name}=text:{value} or {name}=cred:NAME"
+            )
+        inputs[name] = value
+    return inputs
+
+
+def parse_duration(text: str) -> float:
+    """`90`, `90s`, `5m`, `1h30m` in seconds."""
+    if _NUMBER.fullmatch(text):
+        return float(text)
+    parts = _PART.findall(text)
+    if not parts or "".join(map("".join, parts)) != text:
+        raise CliError(f"{text!r} is no duration; write it like 90s, 5m or 1h30m")
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+
+
+def to_duration(seconds: float) -> Duration:
+    """Seconds as a proto duration."""
+    whole, rest = divmod(seconds, 1)
+    return Duration(seconds=int(whole), nanos=int(rest * 1e9))
+
+
+def read_secret(file: Path | None, what: str) -> bytes:
+    """The content of `file`, or of standard input when it is None or `-`; never empty."""
+    if file is None or str(file) == "-":
+        if sys.stdin.isatty():
+            sys.stderr.write(f"type {what}, then Ctrl-D on a line of its own:\n")
+        content = sys.stdin.buffer.read(_LARGEST_SECRET + 1)
+    else:
+        with file.open("rb") as opened:
+            content = opened.read(_LARGEST_SECRET + 1)
+    if not content.strip():
+        raise CliError(f"{what} is empty; give it on standard input or as a file")
+    if len(content) > _LARGEST_SECRET:
+        raise CliError(f"{what} is larger than 64 KiB; give a smaller one")
+    return content

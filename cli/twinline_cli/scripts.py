@@ -1,0 +1,163 @@
+"""`twinline scripts`: what runs on servers, and its revisions."""
+
+import difflib
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import grpc.aio
+import typer
+
+from twinline.executor.v1 import scripts_pb2 as pb
+from twinline.executor.v1 import scripts_pb2_grpc as rpc
+from twinline_cli.commands import command, noun
+from twinline_cli.connection import connected
+from twinline_cli.errors import CliError, ExitCode, say
+from twinline_cli.formats import Format
+from twinline_cli.naming import suggesting
+from twinline_cli.options import Output
+from twinline_cli.output import Column, emit, show_list, show_one, to_data, when
+from twinline_cli.paging import every
+from twinline_cli.terminal import escape
+
+app = noun("What runs on servers, and its revisions.")
+
+Name = Annotated[str, typer.Argument(help="A script's name.")]
+Revision = Annotated[int, typer.Option("--revision", min=0, help="Which revision; the newest when 0.")]
+
+COLUMNS: list[Column[pb.Script]] = [
+    Column("NAME", lambda script: script.name),
+    Column("REVISION", lambda script: str(script.revision)),
+    Column("INPUTS", lambda script: " ".join(each.name for each in script.inputs)),
+    Column("DESCRIPTION", lambda script: script.description.strip().partition("\n")[0]),
+    Column("CREATED", lambda script: when(script.create_time)),
+]
+DETAILS: list[Column[pb.Script]] = [
+    *(column for column in COLUMNS if column.title != "INPUTS"),
+    Column("DIGEST", lambda script: script.digest),
+]
+INPUT_COLUMNS: list[Column[pb.InputDeclaration]] = [
+    Column("INPUT", lambda each: each.name),
+    Column("REQUIRED", lambda each: "yes" if each.required else "no"),
+    Column("DEFAULT", lambda each: each.default),
+    Column("DESCRIPTION", lambda each: each.description),
+]
+
+
+@command(app, "push")
+async def push(
+    files: Annotated[list[Path], typer.Argument(help="Script files.")],
+    name: Annotated[str, typer.Option(help="What to call it; the header's name when absent. For one file only.")] = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """Store scripts. A new revision is made only when the text has changed."""
+    if name and len(files) > 1:
+        raise CliError("--name is for one file; push several files without it")
+    pushed = []
+    async with connected() as channel:
+        stub = rpc.ScriptServiceStub(channel)
+        for file in files:
+            pushed.append(await stub.PushScript(pb.PushScriptRequest(name=name, source=read_source(file))))
+    if output is Format.TABLE:
+        show_list(pushed, COLUMNS, output, empty="")
+    else:
+        emit([_without_source(script) for script in pushed], output)
+
+
+@command(app, "list")
+async def list_all(output: Output = Format.TABLE) -> None:
+    """List the newest revision of each script."""
+    async with connected() as channel:
+        found = await every(rpc.ScriptServiceStub(channel).ListScripts, pb.ListScriptsRequest(), "scripts")
+    show_list(found, COLUMNS, output, empty="no scripts yet; store one with `twinline scripts push FILE`")
+
+
+@command(app, "show")
+async def show(
+    script: Name,
+    revision: Revision = 0,
+    source: Annotated[bool, typer.Option("--source", help="Print the text itself and nothing else.")] = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Show one revision of a script."""
+    found = await _fetch(script, revision)
+    if source:
+        sys.stdout.buffer.write(found.source)
+        return
+    show_one(found, DETAILS, output)
+    if output is Format.TABLE:
+        if found.inputs:
+            sys.stdout.write("\n")
+            show_list(found.inputs, INPUT_COLUMNS, output, empty="")
+        sys.stdout.write(f"\n{escape(found.source.decode(errors='replace'), keep=chr(10) + chr(9))}")
+
+
+@command(app, "lint")
+async def lint(file: Annotated[Path, typer.Argument(help="A script file.")], output: Output = Format.TABLE) -> ExitCode:
+    """Read a script as `push` would, and say what is wrong with it. Exits with 3 when it would be refused."""
+    async with connected() as channel:
+        answer = await rpc.ScriptServiceStub(channel).LintScript(pb.LintScriptRequest(source=read_source(file)))
+    if output is not Format.TABLE:
+        emit(to_data(answer), output)
+    else:
+        for finding in answer.findings:
+            kind = "error" if finding.error else "warning"
+            sys.stdout.write(f"{escape(str(file))}:{finding.line}: {kind}: {escape(finding.message)}\n")
+        if not answer.findings:
+            say(f"{file} is fine")
+    return ExitCode.REFUSED if any(finding.error for finding in answer.findings) else ExitCode.SUCCEEDED
+
+
+@command(app, "diff")
+async def diff(
+    script: Name,
+    file: Annotated[Path | None, typer.Argument(help="Compare with this file instead of an older revision.")] = None,
+    revision: Revision = 0,
+    other: Annotated[int, typer.Option("--with", min=0, help="The other revision; the one before when 0.")] = 0,
+) -> ExitCode:
+    """Show how a script differs from a file, or from another of its revisions. Exits with 1 when it does."""
+    here = await _fetch(script, revision)
+    if file is not None:
+        old, new = (f"{script} revision {here.revision}", here.source), (str(file), read_source(file))
+    else:
+        if not other and here.revision == 1:
+            raise CliError(
+                f"{script} has one revision only; compare it with a file: `twinline scripts diff {script} FILE`"
+            )
+        there = await _fetch(script, other or here.revision - 1)
+        old, new = (
+            (f"{script} revision {there.revision}", there.source),
+            (f"{script} revision {here.revision}", here.source),
+        )
+    lines = list(difflib.unified_diff(_lines(old[1]), _lines(new[1]), old[0], new[0]))
+    sys.stdout.writelines(f"{escape(line.rstrip(chr(10)), keep=chr(9))}\n" for line in lines)
+    return ExitCode.FAILED if lines else ExitCode.SUCCEEDED
+
+
+async def names(channel: grpc.aio.Channel) -> Iterable[str]:
+    """The names of all scripts."""
+    found = await every(rpc.ScriptServiceStub(channel).ListScripts, pb.ListScriptsRequest(), "scripts")
+    return [script.name for script in found]
+
+
+def read_source(file: Path) -> bytes:
+    """The bytes of a script file."""
+    if file.is_dir():
+        raise CliError(f"{file} is a folder; name script files")
+    return file.read_bytes()
+
+
+async def _fetch(script: str, revision: int) -> pb.Script:
+    async with connected() as channel, suggesting(script, lambda: names(channel)):
+        return await rpc.ScriptServiceStub(channel).GetScript(pb.GetScriptRequest(name=script, revision=revision))
+
+
+def _without_source(script: pb.Script) -> dict[str, object]:
+    data = to_data(script)
+    data.pop("source", None)
+    return data
+
+
+def _lines(source: bytes) -> list[str]:
+    return source.decode(errors="backslashreplace").splitlines(keepends=True)

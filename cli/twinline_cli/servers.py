@@ -1,0 +1,178 @@
+"""`twinline servers`: definitions, and the machine that each may have now."""
+
+import sys
+import uuid
+from collections.abc import Iterable
+from typing import Annotated
+
+import grpc.aio
+import typer
+
+from twinline.launcher.v1 import servers_pb2 as pb
+from twinline.launcher.v1 import servers_pb2_grpc as rpc
+from twinline_cli import server_view as view
+from twinline_cli.commands import command, noun
+from twinline_cli.connection import connected
+from twinline_cli.errors import ExitCode, say
+from twinline_cli.formats import Format
+from twinline_cli.naming import suggesting
+from twinline_cli.options import Inputs, Output, parse_duration, parse_inputs
+from twinline_cli.output import emit, emit_lines, show_list, show_one, to_data, when, write_table
+from twinline_cli.paging import every
+from twinline_cli.terminal import colour, escape, state_colour
+from twinline_cli.waiting import until_at_rest
+
+app = noun("Servers, and the machine that each may have now.")
+
+Server = Annotated[str, typer.Argument(help="A server's name or id.")]
+Servers = Annotated[list[str], typer.Argument(help="Servers' names or ids.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Come back only when it is done.")]
+Patience = Annotated[str, typer.Option("--timeout", help="How long --wait waits, such as 90s or 15m.")]
+
+
+@command(app, "list")
+async def list_all(
+    deployment: Annotated[str, typer.Option(help="Only this deployment's.")] = "", output: Output = Format.TABLE
+) -> None:
+    """List the servers, their states and what they cost."""
+    async with connected() as channel:
+        request = pb.ListServersRequest(deployment=deployment)
+        servers = await every(rpc.ServerServiceStub(channel).ListServers, request, "servers")
+    show_list(servers, view.COLUMNS, output, empty="no servers yet; define some with `twinline apply -f FILE`")
+
+
+@command(app, "show")
+async def show(server: Server, output: Output = Format.TABLE) -> None:
+    """Show one server: its machine, its steps, its inputs and every state it went through."""
+    async with connected() as channel, suggesting(server, lambda: names(channel)):
+        stub = rpc.ServerServiceStub(channel)
+        found = await stub.GetServer(pb.GetServerRequest(server=server))
+        history = await every(stub.ListTransitions, pb.ListTransitionsRequest(server=server), "transitions")
+    if output is not Format.TABLE:
+        emit({**to_data(found), "transitions": [to_data(each) for each in history]}, output)
+        return
+    show_one(found, view.DETAILS, output)
+    parts = ((view.STEPS, found.current.steps), (view.INPUTS, found.current.inputs), (view.TRANSITIONS, history))
+    for columns, items in parts:
+        if items:
+            sys.stdout.write("\n")
+            write_table(columns, items)
+
+
+@command(app, "preflight")
+async def preflight(server: Server, inputs: Inputs = None, output: Output = Format.TABLE) -> ExitCode:
+    """Tell what would go wrong, before money is spent. Exits with 3 when a launch would be refused."""
+    request = pb.PreflightServerRequest(server=server, inputs=parse_inputs(inputs))
+    async with connected() as channel, suggesting(server, lambda: names(channel)):
+        found = (await rpc.ServerServiceStub(channel).PreflightServer(request)).violations
+    show_list(found, view.VIOLATIONS, output, empty=f"nothing stands in the way of launching {server}")
+    return ExitCode.REFUSED if any(each.blocking for each in found) else ExitCode.SUCCEEDED
+
+
+@command(app, "launch")
+async def launch(
+    servers: Servers,
+    inputs: Inputs = None,
+    force: Annotated[bool, typer.Option("--force", help="Launch in spite of what preflight found.")] = False,
+    wait: Wait = False,
+    timeout: Patience = "15m",
+    output: Output = Format.TABLE,
+) -> ExitCode:
+    """Launch servers: ask the cloud for machines and boot them."""
+    patience, values = parse_duration(timeout), parse_inputs(inputs)
+    async with connected() as channel:
+        stub, changed = rpc.ServerServiceStub(channel), []
+        for server in servers:
+            request = pb.LaunchServerRequest(server=server, request_id=str(uuid.uuid4()), force=force, inputs=values)
+            async with suggesting(server, lambda: names(channel)):
+                changed.append(await stub.LaunchServer(request))
+        return await _finish(channel, changed, pb.SERVER_STATE_OPERATIONAL, patience if wait else None, output)
+
+
+@command(app, "resume")
+async def resume(
+    servers: Servers, wait: Wait = False, timeout: Patience = "15m", output: Output = Format.TABLE
+) -> ExitCode:
+    """Go on with the boot of stranded servers, from the step that failed, on the same machines."""
+    patience = parse_duration(timeout)
+    async with connected() as channel:
+        stub, changed = rpc.ServerServiceStub(channel), []
+        for server in servers:
+            async with suggesting(server, lambda: names(channel)):
+                changed.append(await stub.ResumeServer(pb.ResumeServerRequest(server=server)))
+        return await _finish(channel, changed, pb.SERVER_STATE_OPERATIONAL, patience if wait else None, output)
+
+
+@command(app, "force-operational")
+async def force_operational(server: Server, output: Output = Format.TABLE) -> None:
+    """Declare a stranded server operational. No script runs."""
+    async with connected() as channel, suggesting(server, lambda: names(channel)):
+        request = pb.ForceOperationalServerRequest(server=server)
+        changed = await rpc.ServerServiceStub(channel).ForceOperationalServer(request)
+    show_list([changed], view.COLUMNS, output, empty="")
+
+
+@command(app, "terminate")
+async def terminate(
+    servers: Servers, wait: Wait = False, timeout: Patience = "15m", output: Output = Format.TABLE
+) -> ExitCode:
+    """Decommission servers and end their machines."""
+    patience = parse_duration(timeout)
+    async with connected() as channel:
+        stub, changed = rpc.ServerServiceStub(channel), []
+        for server in servers:
+            async with suggesting(server, lambda: names(channel)):
+                changed.append(await stub.TerminateServer(pb.TerminateServerRequest(server=server)))
+        return await _finish(channel, changed, pb.SERVER_STATE_TERMINATED, patience if wait else None, output)
+
+
+@command(app, "watch")
+async def watch(
+    servers: Annotated[list[str] | None, typer.Argument(help="Servers' names or ids; all when absent.")] = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Show each step of servers as it is taken, until Ctrl-C. With -o json, one line a step."""
+    async with connected() as channel:
+        changes = rpc.ServerServiceStub(channel).WatchServers(pb.WatchServersRequest(servers=servers or []))
+        async for change in changes:
+            steps = change.transitions
+            if output is not Format.TABLE:
+                emit_lines({"server": change.server.name, **to_data(step)} for step in steps)
+                continue
+            for step in steps:
+                _print_step(change.server.name, step)
+
+
+async def names(channel: grpc.aio.Channel) -> Iterable[str]:
+    """The names of all servers."""
+    servers = await every(rpc.ServerServiceStub(channel).ListServers, pb.ListServersRequest(), "servers")
+    return [server.name for server in servers]
+
+
+async def _finish(
+    channel: grpc.aio.Channel,
+    servers: list[pb.Server],
+    wanted: pb.ServerState.ValueType,
+    patience: float | None,
+    form: Format,
+) -> ExitCode:
+    """Wait if asked to, then show the servers as they are."""
+    if patience is None:
+        show_list(servers, view.COLUMNS, form, empty="")
+        if form is Format.TABLE:
+            say("asked for; follow it with `twinline servers watch`")
+        return ExitCode.SUCCEEDED
+    code = await until_at_rest(channel, [server.name for server in servers], wanted, patience)
+    stub = rpc.ServerServiceStub(channel)
+    now = [await stub.GetServer(pb.GetServerRequest(server=server.id)) for server in servers]
+    show_list(now, view.COLUMNS, form, empty="")
+    return code
+
+
+def _print_step(server: str, step: pb.Transition) -> None:
+    word = view.state(step.to)
+    padding = " " * max(0, 22 - len(word))
+    sys.stdout.write(
+        f"{when(step.time)}  {escape(server)}  {colour(word, state_colour(word))}{padding}  {escape(step.cause)}\n"
+    )
+    sys.stdout.flush()

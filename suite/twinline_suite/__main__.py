@@ -1,0 +1,5 @@
+"""`python -m twinline_suite` is `twinline`, with its interpreter named."""
+
+from twinline_cli.main import main
+
+main()

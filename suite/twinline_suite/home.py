@@ -1,0 +1,234 @@
+"""The folder that holds everything one suite keeps: data, authority, tokens, logs, and what clients need.
+
+```
+version                    the format of this folder
+lock                       held by the suite that runs on it
+ports.json                 where it listens, kept so that agents find it again after a restart
+authority/  certificates/  our CA, and what each service shows
+data/                      one database a service; instances of the local cloud
+tokens/                    of the first people
+logs/                      JSON lines
+client/                    address, ca.pem, token: all that a client needs
+```
+"""
+
+import fcntl
+import json
+import os
+import random
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+
+from twinline_kit import clock
+from twinline_kit.errors import FailedPrecondition
+from twinline_kit.server import Bound
+from twinline_kit.tls import Authority, service_uri
+
+FORMAT = 1
+"""The version of the layout above. A folder of a higher one is refused."""
+
+SERVICES = ("keys", "agent_gateway", "executor", "launcher")
+HOST = "127.0.0.1"
+DEFAULT_PORT = 7400
+
+_SERVER = "suite"
+_NAMES = ("localhost", HOST, "::1")
+_LIFETIME = timedelta(days=397)
+_RENEW_BEFORE = timedelta(days=120)
+# Below the ports that the kernel gives to outgoing connections: those may be taken when a suite starts again.
+_FREE_PORTS = range(20_000, 32_000)
+_ATTEMPTS = 200
+
+
+class HomeTooNew(FailedPrecondition):
+    """The folder was made by a newer version."""
+
+    reason = "HOME_TOO_NEW"
+
+
+class HomeInUse(FailedPrecondition):
+    """Another suite runs on the folder."""
+
+    reason = "HOME_IN_USE"
+
+
+class HomeUnusable(FailedPrecondition):
+    """The folder is something else, or cannot be written."""
+
+    reason = "HOME_UNUSABLE"
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The two ports on loopback: for people, and for services and agents."""
+
+    api: int
+    mesh: int
+
+
+@dataclass(frozen=True)
+class Home:
+    """An open home. All its paths are absolute."""
+
+    folder: Path
+
+    @property
+    def data(self) -> Path:
+        """Databases and instances."""
+        return self.folder / "data"
+
+    @property
+    def authority(self) -> Path:
+        """The CA's key and certificate."""
+        return self.folder / "authority"
+
+    @property
+    def log(self) -> Path:
+        """The suite's own log."""
+        return self.folder / "logs" / "suite.log"
+
+    @property
+    def client(self) -> Path:
+        """What a client needs."""
+        return self.folder / "client"
+
+    @property
+    def admin_token(self) -> Path:
+        """The token of the person `admin`."""
+        return self.folder / "tokens" / "admin"
+
+    @property
+    def observer_token(self) -> Path:
+        """The token of the person `observer`."""
+        return self.folder / "tokens" / "observer"
+
+    def certificate(self, name: str = _SERVER) -> Path:
+        """The certificate of a service, or of the suite's server."""
+        return self.folder / "certificates" / f"{name}.pem"
+
+    def key(self, name: str = _SERVER) -> Path:
+        """The private key of that certificate."""
+        return self.folder / "certificates" / f"{name}.key"
+
+    def issue_certificates(self) -> None:
+        """Make the CA at the first start, and renew every certificate that is missing or ends soon."""
+        authority = Authority.create(self.authority)
+        for name in (_SERVER, *SERVICES):
+            if not self._is_good(name, authority):
+                uri = None if name == _SERVER else service_uri(name)
+                identity = authority.issue(uri=uri, names=_NAMES, lifetime=_LIFETIME)
+                _write(self.key(name), identity.key, 0o600)
+                _write(self.certificate(name), identity.certificate, 0o644)
+
+    def ports(self, port: int | None, mesh_port: int | None) -> Ports:
+        """The ports to listen on: as asked, else as kept, else the default ones; `port` 0 takes free ones once."""
+        kept = self._kept_ports()
+        if port is None or port == 0:
+            base = kept or (_free_ports() if port == 0 else Ports(DEFAULT_PORT, DEFAULT_PORT + 1))
+        else:
+            base = kept if kept and kept.api == port else Ports(port, port + 1)
+        return Ports(base.api, mesh_port or base.mesh)
+
+    def keep_ports(self, ports: Ports) -> None:
+        """Remember where we listen."""
+        _write(self.folder / "ports.json", json.dumps(vars(ports)).encode(), 0o644)
+
+    def publish(self, bound: Bound) -> None:
+        """Write what clients need."""
+        _write(self.client / "ca.pem", (self.authority / "ca.pem").read_bytes(), 0o644)
+        _write(self.client / "token", self.admin_token.read_bytes(), 0o600)
+        _write(self.client / "address", f"{bound.api}\n".encode(), 0o644)
+
+    def _kept_ports(self) -> Ports | None:
+        with suppress(OSError, ValueError, TypeError):
+            return Ports(**json.loads((self.folder / "ports.json").read_text(encoding="utf-8")))
+        return None
+
+    def _is_good(self, name: str, authority: Authority) -> bool:
+        try:
+            certificate = x509.load_pem_x509_certificate(self.certificate(name).read_bytes())
+            ca = x509.load_pem_x509_certificate(authority.ca_pem)
+            certificate.verify_directly_issued_by(ca)
+        except (OSError, ValueError, TypeError, InvalidSignature):
+            return False
+        return self.key(name).exists() and certificate.not_valid_after_utc - clock.now() > _RENEW_BEFORE
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[Home]:
+    """Hold `folder` for one suite, after making it at the first start. Raises HomeInUse, HomeTooNew or HomeUnusable."""
+    folder = folder.expanduser().absolute()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _locked(folder):
+            _check_format(folder)
+            for name in ("data", "authority", "certificates", "tokens", "logs", "client"):
+                (folder / name).mkdir(mode=0o700, exist_ok=True)
+            yield Home(folder)
+    except OSError as error:
+        if error.filename and str(error.filename).startswith(str(folder)):
+            why = (error.strerror or str(error)).lower()
+            raise HomeUnusable(f"cannot use {error.filename}: {why}; choose another home with --home") from error
+        raise
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    if not (folder / "version").exists() and any(each.name != "lock" for each in folder.iterdir()):
+        raise HomeUnusable(f"{folder} is not empty and no home of Twinline; choose another folder with --home")
+    with (folder / "lock").open("a+", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            who = lock.read().strip() or "unknown"
+            text = f"another suite (process {who}) runs on {folder}; stop it, or choose another home with --home"
+            raise HomeInUse(text, folder=str(folder)) from None
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        yield
+
+
+def _check_format(folder: Path) -> None:
+    file = folder / "version"
+    if not file.exists():
+        _write(file, f"{FORMAT}\n".encode(), 0o644)
+        return
+    written = file.read_text(encoding="utf-8").strip()
+    if not written.isdecimal():
+        raise HomeUnusable(
+            f"{file} says {written!r}, which is no version; restore it, or choose another home with --home"
+        )
+    if int(written) > FORMAT:
+        made_by = f"{folder} was made by a newer Twinline (format {written}, this one knows {FORMAT})"
+        raise HomeTooNew(f"{made_by}; install the newer one, or choose another home with --home", folder=str(folder))
+
+
+def _free_ports() -> Ports:
+    found: list[int] = []
+    for port in random.sample(_FREE_PORTS, _ATTEMPTS):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((HOST, port))
+            found.append(port)
+        if len(found) == len(vars(Ports(0, 0))):
+            return Ports(*found)
+    raise FailedPrecondition("found no two free ports; choose one with --port")
+
+
+def _write(path: Path, content: bytes, mode: int) -> None:
+    """Put a file there whole or not at all, with its mode from the start."""
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
