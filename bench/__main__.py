@@ -39,7 +39,7 @@ def main() -> None:
     """Measure, print, and say which ratios are above the floor."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--agents", type=int, default=1000, help="simulated agents; 0 leaves them out")
-    parser.add_argument("--ssh", type=int, default=50, help="SSH hosts, at most 250; 0 leaves them out")
+    parser.add_argument("--ssh", type=int, default=50, help="SSH hosts; 0 leaves them out")
     parser.add_argument("--rounds", type=int, default=5, help="pairs of rounds that count")
     done = asyncio.run(measure(parser.parse_args()))
     above = [compared for compared in done if max(compared.wall(), compared.cpu()) > FLOOR]

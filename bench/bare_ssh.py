@@ -23,13 +23,11 @@ AT_ONCE = 50
 
 @dataclass(frozen=True)
 class Hosts:
-    """Where to log in, and how; keys are in OpenSSH form."""
+    """Where to log in, and how: loopback ports with their host keys, and a private key; keys are in OpenSSH form."""
 
-    addresses: list[str]
-    port: int
+    ports: dict[int, str]
     username: str
     private_key: str
-    host_key: str
 
     def save(self, path: Path) -> None:
         """Write it for the process that will use it."""
@@ -38,7 +36,8 @@ class Hosts:
     @classmethod
     def load(cls, path: Path) -> Hosts:
         """Read what `save` wrote."""
-        return cls(**json.loads(path.read_text()))
+        given = json.loads(path.read_text())
+        return cls({int(port): key for port, key in given.pop("ports").items()}, **given)
 
 
 class Program:
@@ -47,12 +46,10 @@ class Program:
     def __init__(self, hosts: Hosts) -> None:
         self._hosts = hosts
         self._limit = asyncio.Semaphore(AT_ONCE)
-        self._connections: dict[str, asyncssh.SSHClientConnection] = {}
-        host_key = asyncssh.import_public_key(hosts.host_key)
+        self._connections: dict[int, asyncssh.SSHClientConnection] = {}
         self._options = asyncssh.SSHClientConnectionOptions(
             username=hosts.username,
             client_keys=[asyncssh.import_private_key(hosts.private_key)],
-            known_hosts=([host_key], [], []),
             config=None,
             agent_path=None,
         )
@@ -60,16 +57,22 @@ class Program:
     async def run(self, command: str) -> None:
         """Run `command` everywhere, connecting where there is no connection yet."""
         async with asyncio.TaskGroup() as group:
-            for address in self._hosts.addresses:
-                group.create_task(self._run_on(address, command))
+            for port, host_key in self._hosts.ports.items():
+                group.create_task(self._run_on(port, host_key, command))
 
-    async def _run_on(self, address: str, command: str) -> None:
+    async def _run_on(self, port: int, host_key: str, command: str) -> None:
         async with self._limit:
-            if address not in self._connections:
-                self._connections[address] = await asyncssh.connect(address, self._hosts.port, options=self._options)
-            done = await self._connections[address].run(command, encoding=None)
+            if port not in self._connections:
+                known: tuple[list[asyncssh.SSHKey], list[str], list[str]] = (
+                    [asyncssh.import_public_key(host_key)],
+                    [],
+                    [],
+                )
+                options = asyncssh.SSHClientConnectionOptions(self._options, known_hosts=known)
+                self._connections[port] = await asyncssh.connect("127.0.0.1", port, options=options)
+            done = await self._connections[port].run(command, encoding=None)
             if done.exit_status != 0 or done.stdout != b"ok\n":
-                raise RuntimeError(f"{address} answered {done.exit_status} {done.stdout!r}")
+                raise RuntimeError(f"port {port} answered {done.exit_status} {done.stdout!r}")
 
 
 async def obey(hosts: Hosts) -> None:

@@ -61,7 +61,7 @@ class Installation:
         request = pb.StartRunRequest(request_id=str(uuid.uuid4()), command=command, selector=selector)
         before, began = self.cpu_seconds(), time.monotonic()
         run = await stub.StartRun(request)
-        async for heard in stub.WatchRun(pb.WatchRunRequest(run=run.id), timeout=RUN_WITHIN):
+        async for heard in stub.WatchRun(pb.WatchRunRequest(run=run.id, run_only=True), timeout=RUN_WITHIN):
             run = heard.run
         took = time.monotonic() - began
         if run.counts.succeeded != hosts:

@@ -13,7 +13,7 @@ from bench.bare_ssh import Hosts
 from bench.installation import Installation
 from bench.processes import steered
 from bench.rounds import Comparison, Cost, compare
-from tests.peers.sshd import running_sshd
+from tests.peers.sshd import Sshd, running_sshd
 from twinline.common.v1.common_pb2 import GENERATION_V4
 from twinline.executor.v1 import targets_pb2
 from twinline.keys.v1 import cloud_keys_pb2 as pb
@@ -24,22 +24,19 @@ COMMAND = "echo ok"
 
 async def measure(suite: Installation, folder: Path, *, count: int, rounds: int) -> list[Comparison]:
     """`count` hosts, cold (each side opens its connections) and warm (they are open)."""
-    addresses = [f"127.0.0.{number + 2}" for number in range(count)]
-    listen = "\n".join(f"ListenAddress {address}" for address in addresses)
     async with AsyncExitStack() as stack:
-        sshd = await stack.enter_async_context(running_sshd(folder / "sshd", more=listen))
+        hosts = [await stack.enter_async_context(running_sshd(folder / f"sshd-{number}")) for number in range(count)]
         key = asyncssh.generate_private_key("ssh-ed25519")
-        sshd.authorize([key.export_public_key().decode()])
+        for host in hosts:
+            host.authorize([key.export_public_key().decode()])
         cloud_key = await _stored(suite, key)
         file = folder / "hosts.json"
-        Hosts(addresses, sshd.port, sshd.username, key.export_private_key().decode(), sshd.host_key).save(file)
+        ports = {host.port: host.host_key for host in hosts}
+        Hosts(ports, hosts[0].username, key.export_private_key().decode()).save(file)
         turns = itertools.count()
 
         def targets(turn: str) -> list[targets_pb2.Target]:
-            login = targets_pb2.SshLine(
-                port=sshd.port, username=sshd.username, cloud_key=cloud_key, host_key=sshd.host_key
-            )
-            return [_target(turn, number, address, login) for number, address in enumerate(addresses)]
+            return [_target(turn, number, host, cloud_key) for number, host in enumerate(hosts)]
 
         async def suite_cold() -> Cost:
             turn = f"turn{next(turns)}"  # new targets: nothing is open to them
@@ -74,11 +71,12 @@ async def measure(suite: Installation, folder: Path, *, count: int, rounds: int)
     return [cold, warm]
 
 
-def _target(turn: str, number: int, address: str, login: targets_pb2.SshLine) -> targets_pb2.Target:
+def _target(turn: str, number: int, host: Sshd, cloud_key: str) -> targets_pb2.Target:
     name = f"{turn}-{number}"
-    target = targets_pb2.Target(id=name, name=name, generation=GENERATION_V4, deployment=turn, ssh=login)
-    target.ssh.host = address
-    return target
+    line = targets_pb2.SshLine(
+        host="127.0.0.1", port=host.port, username=host.username, cloud_key=cloud_key, host_key=host.host_key
+    )
+    return targets_pb2.Target(id=name, name=name, generation=GENERATION_V4, deployment=turn, ssh=line)
 
 
 async def _stored(suite: Installation, key: asyncssh.SSHKey) -> str:

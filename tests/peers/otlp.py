@@ -79,8 +79,8 @@ async def receiving() -> AsyncIterator[Received]:
     server = grpc.aio.server()
     port = server.add_insecure_port("127.0.0.1:0")
     received = Received(f"http://127.0.0.1:{port}")
-    rpc.add_TraceServiceServicer_to_server(_Traces(received), server)
-    metrics_rpc.add_MetricsServiceServicer_to_server(_Metrics(received), server)
+    rpc.add_TraceServiceServicer_to_server(_Traces(received), server)  # type: ignore[no-untyped-call]
+    metrics_rpc.add_MetricsServiceServicer_to_server(_Metrics(received), server)  # type: ignore[no-untyped-call]
     await server.start()
     try:
         yield received

@@ -161,6 +161,7 @@ async def serve_app(settings: S, build: Callable[[S], AbstractAsyncContextManage
             serving(settings.listen(), app.services, identity=settings.identity(), verifier=app.verifier),
             working(app.background),
         ):
+            loops.spare_the_collector()
             await stopped.wait()
 
 

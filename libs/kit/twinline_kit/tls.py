@@ -1,6 +1,7 @@
 """Certificates: what a process shows (`Identity`), and who signs it (`Authority`)."""
 
 import contextlib
+import hashlib
 import ipaddress
 import os
 import re
@@ -27,10 +28,10 @@ _MAX_CSR = 16_384
 _RSA_BITS = range(2048, 4097)
 
 
-class BadCertificateRequest(InvalidArgument):
+class CertificateRequestMalformed(InvalidArgument):
     """A certificate signing request that we do not sign."""
 
-    reason = "BAD_CERTIFICATE_REQUEST"
+    reason = "CERTIFICATE_REQUEST_MALFORMED"
 
 
 class CertificateUnusable(FailedPrecondition):
@@ -195,21 +196,28 @@ def _alternative(name: str) -> x509.GeneralName:
         return x509.DNSName(name)
 
 
+def requested_key_digest(csr_pem: bytes) -> str:
+    """SHA-256 (hex) of the public key that a PEM certificate request is for. Raises CertificateRequestMalformed."""
+    key = _requested_key(csr_pem)
+    encoded = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(encoded).hexdigest()
+
+
 def _requested_key(csr_pem: bytes) -> ec.EllipticCurvePublicKey | rsa.RSAPublicKey:
     if len(csr_pem) > _MAX_CSR:
-        raise BadCertificateRequest(f"the certificate request is bigger than {_MAX_CSR} bytes")
+        raise CertificateRequestMalformed(f"the certificate request is bigger than {_MAX_CSR} bytes")
     try:
         request = x509.load_pem_x509_csr(csr_pem)
         public, proven = request.public_key(), request.is_signature_valid
     except (ValueError, UnsupportedAlgorithm, TypeError) as error:
-        raise BadCertificateRequest("the certificate request cannot be read: send it as PEM") from error
+        raise CertificateRequestMalformed("the certificate request cannot be read: send it as PEM") from error
     if not proven:
-        raise BadCertificateRequest("the certificate request is not signed by its own key")
+        raise CertificateRequestMalformed("the certificate request is not signed by its own key")
     if isinstance(public, ec.EllipticCurvePublicKey) and isinstance(public.curve, (ec.SECP256R1, ec.SECP384R1)):
         return public
     if isinstance(public, rsa.RSAPublicKey) and public.key_size in _RSA_BITS:
         return public
-    raise BadCertificateRequest("the certificate request's key is not accepted: use EC P-256")
+    raise CertificateRequestMalformed("the certificate request's key is not accepted: use EC P-256")
 
 
 def _load_key(path: Path) -> ec.EllipticCurvePrivateKey:

@@ -45,12 +45,6 @@ class CredentialNotFound(NotFound):
     reason = "CREDENTIAL_NOT_FOUND"
 
 
-class CertificateRequestMalformed(InvalidArgument):
-    """The bytes are not a certificate request signed by its own key."""
-
-    reason = "CERTIFICATE_REQUEST_MALFORMED"
-
-
 class TokenUnknown(Unauthenticated):
     """Nobody has the token."""
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import asyncssh
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from twinline_keys.errors import KeyMalformed, KeyMaterialMismatch, SignatureAlgorithmUnsupported
 
@@ -21,6 +22,8 @@ ALGORITHMS = {
 """Signature algorithms by key type. SHA-1 signatures of RSA keys are left out: servers refuse them."""
 
 SHA1_LENGTH = 20 * 3 - 1
+# What reading a damaged key raises: by no means only the errors made for it.
+UNREADABLE = (ValueError, OverflowError, UnsupportedAlgorithm, re.error)
 WANTED = "give the private key file in OpenSSH or PEM form"
 COLON_HEX = re.compile(r"(?:MD5:)?((?:[0-9a-f]{2}:){15}[0-9a-f]{2})|((?:[0-9a-f]{2}:){19}[0-9a-f]{2})", re.IGNORECASE)
 BASE64_SHA256 = re.compile(r"(?:SHA256:)?([A-Za-z0-9+/]{43})=?")
@@ -90,11 +93,12 @@ class PrivateHalf:
         _refuse_impostors(text)
         try:
             key = asyncssh.import_private_key(text, passphrase or None)
-        except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
+            private = cls(key)
+        except UNREADABLE as error:
             raise _unreadable(text, passphrase, error) from None
         if _type_of(key) not in ALGORITHMS:
             raise KeyMalformed(f"the private key is of type {_type_of(key)}: give one of {', '.join(ALGORITHMS)}")
-        return cls(key)
+        return private
 
     @classmethod
     def load(cls, der: bytes) -> "PrivateHalf":
@@ -149,11 +153,11 @@ def parse_public(line: str) -> PublicHalf:
         raise KeyMalformed("the public key is not one line: give one OpenSSH line such as `ssh-ed25519 AAAA…`")
     try:
         key = asyncssh.import_public_key(text)
-    except asyncssh.KeyImportError:
+        algorithm, blob = key.export_public_key().decode().split()[:2]
+    except UNREADABLE:
         raise KeyMalformed("the public key cannot be read: give one OpenSSH line such as `ssh-ed25519 AAAA…`") from None
     if _type_of(key) not in ALGORITHMS:
         raise KeyMalformed(f"the public key is of type {_type_of(key)}: give one of {', '.join(ALGORITHMS)}")
-    algorithm, blob = key.export_public_key().decode().split()[:2]
     return PublicHalf(f"{algorithm} {blob}")
 
 
@@ -180,9 +184,7 @@ def _refuse_impostors(text: bytes) -> None:
 def _unreadable(text: bytes, passphrase: str, error: Exception) -> KeyMalformed:
     if "Passphrase must be specified" in str(error):
         return KeyMalformed("the private key is encrypted: give its passphrase too")
-    if passphrase and b"PRIVATE KEY-----" in text and not isinstance(error, asyncssh.KeyImportError):
-        return KeyMalformed("the passphrase does not open the private key: give the right one")
-    if passphrase and b"ENCRYPTED" in text:
+    if passphrase and (isinstance(error, asyncssh.KeyEncryptionError) or b"ENCRYPTED" in text):
         return KeyMalformed("the passphrase does not open the private key: give the right one")
     if b"-----BEGIN" in text:
         return KeyMalformed(f"the private key is cut short or damaged: {WANTED}, with its BEGIN and END lines")

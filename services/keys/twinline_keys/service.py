@@ -21,7 +21,7 @@ from twinline.keys.v1 import (
 )
 from twinline_keys import convert, names
 from twinline_keys.audit import audited
-from twinline_keys.errors import CertificateRequestMalformed, KeyMalformed, KeyMaterialMissing
+from twinline_keys.errors import KeyMalformed, KeyMaterialMissing
 from twinline_keys.material import PrivateHalf, canonical, parse_public
 from twinline_keys.models import CloudKey, Credential
 from twinline_keys.sealing import Sealer
@@ -31,7 +31,7 @@ from twinline_kit.auth import TokenVerifier, caller
 from twinline_kit.clock import Clock
 from twinline_kit.errors import InvalidArgument
 from twinline_kit.ids import new_id
-from twinline_kit.tls import Authority, BadCertificateRequest, agent_uri
+from twinline_kit.tls import Authority, agent_uri
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Row = TypeVar("Row", CloudKey, Credential)
@@ -222,10 +222,7 @@ class CertificateService(certificates_pb2_grpc.CertificateServiceServicer):
     ) -> certificates_pb2.SignAgentCertificateResponse:
         with audited("sign agent certificate", agent=request.agent_id):
             uri, lifetime = agent_uri(names.agent_id(request.agent_id)), _lifetime(request)
-            try:
-                pem = await to_thread(self._authority.sign, request.certificate_request, uri=uri, lifetime=lifetime)
-            except BadCertificateRequest as error:
-                raise CertificateRequestMalformed(error.message) from error
+            pem = await to_thread(self._authority.sign, request.certificate_request, uri=uri, lifetime=lifetime)
             return certificates_pb2.SignAgentCertificateResponse(
                 certificate=pem, expire_time=convert.timestamp(_expiry(pem))
             )

@@ -14,10 +14,9 @@ from tests.peers.serving import Served
 from tests.service.keys.conftest import Certs
 from twinline.keys.v1 import certificates_pb2 as pb
 from twinline.keys.v1 import cloud_keys_pb2, cloud_keys_pb2_grpc
-from twinline_keys.errors import CertificateRequestMalformed
 from twinline_kit.client import mesh_channel
 from twinline_kit.errors import InvalidArgument, PermissionDenied
-from twinline_kit.tls import Identity, agent_uri, service_uri
+from twinline_kit.tls import CertificateRequestMalformed, Identity, agent_uri, service_uri
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 

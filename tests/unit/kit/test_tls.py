@@ -15,7 +15,7 @@ from twinline_kit.auth import Kind
 from twinline_kit.errors import InvalidArgument
 from twinline_kit.tls import (
     Authority,
-    BadCertificateRequest,
+    CertificateRequestMalformed,
     CertificateUnusable,
     Identity,
     agent_uri,
@@ -130,18 +130,18 @@ def test_a_request_signed_by_another_key_is_refused(authority: Authority) -> Non
     at = der.index(b"admin.example")
     der[at : at + 5] = b"nimda"
     forged = x509.load_der_x509_csr(bytes(der)).public_bytes(serialization.Encoding.PEM)
-    with pytest.raises(BadCertificateRequest, match="not signed by its own key"):
+    with pytest.raises(CertificateRequestMalformed, match="not signed by its own key"):
         authority.sign(forged, uri=AGENT, lifetime=DAY)
 
 
 @pytest.mark.parametrize("csr", [b"", b"nonsense", b"x" * 100_000])
 def test_what_is_no_request_is_refused(authority: Authority, csr: bytes) -> None:
-    with pytest.raises(BadCertificateRequest):
+    with pytest.raises(CertificateRequestMalformed):
         authority.sign(csr, uri=AGENT, lifetime=DAY)
 
 
 def test_a_weak_key_is_refused(authority: Authority) -> None:
-    with pytest.raises(BadCertificateRequest, match="use EC P-256"):
+    with pytest.raises(CertificateRequestMalformed, match="use EC P-256"):
         authority.sign(request(ec.generate_private_key(ec.SECP192R1())), uri=AGENT, lifetime=DAY)
 
 
