@@ -5,6 +5,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 
 import grpc
 import grpc.aio
@@ -103,7 +104,8 @@ class Stream:
         hello = pb.Hello(boot_id=facts.boot_id(), version=__version__, facts=facts.facts(), held=held)
         self._work.watcher.leave_all()
         async with asyncio.timeout(_WELCOME_WITHIN):
-            await _write(call, pb.AgentMessage(hello=hello))
+            with suppress(asyncio.InvalidStateError, grpc.aio.AioRpcError):  # the reader is told why
+                await call.write(pb.AgentMessage(hello=hello))
             first = await call.read()
         if isinstance(first, pb.GatewayMessage) and first.HasField("welcome"):
             self._heartbeat = first.welcome.heartbeat.ToNanoseconds() / 1e9 or _HEARTBEAT
@@ -135,21 +137,21 @@ class Stream:
         return None
 
     async def _send(self, call: Call) -> None:
-        watcher = self._work.watcher
-        while True:
-            reports = await watcher.next_reports(self._heartbeat)
-            if reports:
-                await _write(call, pb.AgentMessage(report=pb.Report(reports=reports)))
+        alive = True
+        while alive:
+            if reports := await self._work.watcher.next_reports(self._heartbeat):
+                alive = await _write(call, pb.AgentMessage(report=pb.Report(reports=reports)))
             else:
-                await _write(call, pb.AgentMessage(heartbeat=pb.Heartbeat()))
+                alive = await _write(call, pb.AgentMessage(heartbeat=pb.Heartbeat()))
 
 
-async def _write(call: Call, message: pb.AgentMessage) -> None:
+async def _write(call: Call, message: pb.AgentMessage) -> bool:
+    """Write, unless the call is over. Why it is over is for the reader to find out: the call's status tells."""
     try:
         await call.write(message)
     except (asyncio.InvalidStateError, grpc.aio.AioRpcError):
-        # The call is over. Why is for the reader to find out; it is told by the call's status.
-        await asyncio.Event().wait()
+        return False
+    return True
 
 
 def _judge(error: Exception) -> None:

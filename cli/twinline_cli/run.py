@@ -89,7 +89,8 @@ async def _show_plan(channel: grpc.aio.Channel, selector: str, form: Format) -> 
     stub = targets_pb2_grpc.TargetServiceStub(channel)
     targets = await every(stub.ListTargets, targets_pb2.ListTargetsRequest(selector=selector), "targets")
     if not targets:
-        raise CliError(f"nothing matches {selector!r}; see what there is with `twinline servers list`", ExitCode.USAGE)
+        text = f"no target matches {selector}; `twinline servers list` shows what there is"
+        raise CliError(text, ExitCode.REFUSED)
     if form is not Format.TABLE:
         emit([to_data(target) for target in targets], form)
     else:

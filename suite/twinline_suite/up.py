@@ -8,11 +8,10 @@ from contextlib import AsyncExitStack, contextmanager
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
-import twinline_launcher.app
-
 import twinline_agent_gateway.app
 import twinline_executor.app
 import twinline_keys.app
+import twinline_launcher.app
 from twinline_cli import home as client_home
 from twinline_cli.terminal import BOLD, colour
 from twinline_kit import logs, loops, telemetry
@@ -56,6 +55,7 @@ async def _serve(home: Home, port: int | None, mesh_port: int | None) -> None:
             home.keep_ports(ports)
             home.publish(bound)
             _say(_summary(home, bound))
+            loops.spare_the_collector()
             log.info("up", extra={"home": str(home.folder)})
             await stopped.wait()
             _say("stopping; servers of the local cloud go on, and are found again at the next start\n")

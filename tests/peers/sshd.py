@@ -70,8 +70,7 @@ class Sshd:
 
     def new_host_key(self, kind: str = "ssh-ed25519") -> None:
         """Be another host from the next start on."""
-        options = {"key_size": 2048} if kind == "ssh-rsa" else {}
-        key = asyncssh.generate_private_key(kind, **options)
+        key = asyncssh.generate_private_key(kind)
         path = self.folder / "host_key"
         path.unlink(missing_ok=True)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
@@ -86,7 +85,8 @@ class Sshd:
             self.process = subprocess.Popen(
                 [_program(), "-D", "-e", "-f", str(config)], stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
-        await eventually(self._accepts)
+        accepting: bool = await eventually(self._accepts)
+        assert accepting
 
     def stop(self) -> None:
         """Close the port. Sessions and what they started go on."""
@@ -104,13 +104,15 @@ class Sshd:
 
     def kill_all(self) -> None:
         """Kill all that was started on this host."""
+        sessions = self._marked()  # while they can be told by their parent
         self.stop()
-        for pid in self._marked():
+        for pid in {*sessions, *self._marked()}:
             _kill(pid)
 
-    async def _accepts(self) -> None:
+    async def _accepts(self) -> bool:
         _, writer = await asyncio.open_connection("127.0.0.1", self.port)
         writer.close()
+        return True
 
     def _marked(self) -> list[int]:
         """Processes of sessions: those of this host by their environment, and sshd's own that serve them."""

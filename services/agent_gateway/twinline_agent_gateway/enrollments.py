@@ -7,21 +7,17 @@ import secrets
 from datetime import timedelta
 
 import grpc.aio
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from twinline.agent_gateway.v1 import agents_pb2 as pb
 from twinline.keys.v1 import certificates_pb2, certificates_pb2_grpc
-from twinline_agent_gateway.errors import CertificateRequestUnusable, EnrollmentRefused
+from twinline_agent_gateway.errors import EnrollmentRefused
 from twinline_agent_gateway.models import Agent
 from twinline_agent_gateway.store import AgentStore
 from twinline_kit.clock import Clock
 from twinline_kit.ids import new_id
+from twinline_kit.tls import requested_key_digest
 
 log = logging.getLogger(__name__)
-
-_MAX_REQUEST = 16_384
 
 
 class Enrollments:
@@ -51,7 +47,7 @@ class Enrollments:
 
         Expiry is for unused tokens: the machine whose key spent one may come back after any absence.
         """
-        digest = await asyncio.to_thread(key_digest, certificate_request)
+        digest = await asyncio.to_thread(requested_key_digest, certificate_request)
         token_hash = _hash(token)
         agent_id = await asyncio.to_thread(
             lambda: self._store.spend(token_hash=token_hash, key_digest=digest, at=self._clock())
@@ -62,7 +58,7 @@ class Enrollments:
 
     async def renew(self, agent_id: str, certificate_request: bytes) -> pb.EnrollResponse:
         """The next certificate of an agent that showed its present one. Raises AgentRevoked."""
-        digest = await asyncio.to_thread(key_digest, certificate_request)
+        digest = await asyncio.to_thread(requested_key_digest, certificate_request)
         await asyncio.to_thread(self._store.rebind, agent_id, digest)
         return await self._sign(agent_id, certificate_request)
 
@@ -89,25 +85,6 @@ class Enrollments:
         return EnrollmentRefused(
             f"the enrolment token of {agent.id} has expired: launch the server again", agent=agent.id
         )
-
-
-def key_digest(certificate_request: bytes) -> str:
-    """SHA-256 (hex) of the public key that a PEM certificate request is for, and that signed it.
-
-    Raises CertificateRequestUnusable.
-    """
-    try:
-        if len(certificate_request) > _MAX_REQUEST:
-            raise ValueError("too large")
-        request = x509.load_pem_x509_csr(certificate_request)
-        if not request.is_signature_valid:
-            raise ValueError("not signed by its own key")
-        public = request.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise CertificateRequestUnusable(
-            "the certificate request cannot be used: send PKCS #10 in PEM, signed by its own key"
-        ) from error
-    return hashlib.sha256(public).hexdigest()
 
 
 def _hash(token: str) -> str:

@@ -47,12 +47,6 @@ class EnrollmentUsed(FailedPrecondition):
     reason = "ENROLLMENT_USED"
 
 
-class CertificateRequestUnusable(InvalidArgument):
-    """The bytes are not a certificate request signed by its own key."""
-
-    reason = "CERTIFICATE_REQUEST_UNUSABLE"
-
-
 class StreamFenced(Conflict):
     """A newer stream of the same caller took this one's place."""
 

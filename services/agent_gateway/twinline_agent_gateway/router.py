@@ -14,6 +14,7 @@ from twinline_agent_gateway.states import State
 from twinline_agent_gateway.store import Change, Location
 from twinline_agent_gateway.streams import MAX_WORK, MOST_DELIVERIES, AgentStream, Parcel
 from twinline_agent_gateway.tracing import traced
+from twinline_kit.errors import Error
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +112,11 @@ class Router:
         if self._dispatchers.get(key) is dispatcher:
             del self._dispatchers[key]
         self._routes = {task_id: route for task_id, route in self._routes.items() if route[0] is not dispatcher}
+
+    def send_away(self, why: Error) -> None:
+        """End all dispatch streams: this replica is going away."""
+        for dispatcher in self._dispatchers.values():
+            dispatcher.cut(why)
 
     async def dispatch(self, dispatcher: Dispatcher, request: pb.DispatchRequest) -> None:
         """Do what a dispatcher wants. What is not here is looked up once for the whole request."""

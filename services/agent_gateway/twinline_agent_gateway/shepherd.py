@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from twinline_agent_gateway.errors import AgentSilent
+from twinline_agent_gateway.errors import AgentSilent, GatewayStopping
 from twinline_agent_gateway.router import Router
 from twinline_agent_gateway.streams import Writers
 from twinline_kit import loops
@@ -24,7 +24,7 @@ class Shepherd:
         self._drain_rate = drain_rate
 
     async def run(self) -> None:
-        """Write, and cut who is silent; when cancelled, first ask the agents to go."""
+        """Write, and cut who is silent; when cancelled, first ask the agents to go, then end the dispatchers."""
         writing = asyncio.ensure_future(self._writers.run())
         try:
             async with asyncio.TaskGroup() as group:
@@ -32,6 +32,7 @@ class Shepherd:
                 await asyncio.shield(writing)
         finally:
             await self._drain()
+            self._router.send_away(stopping())
             writing.cancel()
             await asyncio.wait([writing])
 
@@ -55,3 +56,8 @@ class Shepherd:
 def silent() -> AgentSilent:
     """The end of a stream whose agent is there no more."""
     return AgentSilent("the agent says or takes nothing: it will have to connect again")
+
+
+def stopping() -> GatewayStopping:
+    """The end of a stream because this replica goes away."""
+    return GatewayStopping("this gateway is stopping: connect again")

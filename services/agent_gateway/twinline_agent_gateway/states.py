@@ -16,6 +16,6 @@ def state_of(*, revoked: bool, enrolled: bool, connected: bool, replica_lives: b
     """The one state of an agent; `connected` counts only while the replica that said so lives."""
     if revoked:
         return State.REVOKED
-    if not enrolled:
-        return State.NEVER_ENROLLED
-    return State.CONNECTED if connected and replica_lives else State.LOST
+    if connected and replica_lives:
+        return State.CONNECTED
+    return State.LOST if enrolled else State.NEVER_ENROLLED

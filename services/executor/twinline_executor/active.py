@@ -101,7 +101,8 @@ class ActiveTask:
         self.pending_bytes = 0
         self.masker: Masker | None = None
         self.hasher: object | None = None
-        self.accepted = row.state in (State.DELIVERED, State.RUNNING) or row.output_size > 0
+        # UNKNOWN too: it may have been in a journal, and then must never be said not to have started.
+        self.accepted = row.state in (State.DELIVERED, State.RUNNING, State.UNKNOWN) or row.output_size > 0
         # Whoever followed it before may have sent it on its way: that it was not started cannot be known from here.
         self.offers = 1 if adopted else 0
         self.cancel = run.run.canceled
@@ -141,7 +142,7 @@ class ActiveTask:
         """Move along the table."""
         self.state = states.after(self.state, event)
         self.reason = reason
-        self.message = message[:MAX_MESSAGE]
+        self.message = _printable(message)
         if event in states.SETTLING:
             if self.masker is not None:
                 self._release(self.masker.finish())
@@ -160,7 +161,9 @@ class ActiveTask:
     def end(self, end: End) -> None:
         """Its host's journal says how it ended, and all its output is here."""
         self.accepted = True
-        self.exit_status, self.signal, self.truncated = end.exit_status, end.signal, end.truncated
+        # A host may say anything; what is no exit status must not spoil a batch of others.
+        self.exit_status = None if end.exit_status is None else end.exit_status & 0xFF
+        self.signal, self.truncated = end.signal & 0x7F, end.truncated
         self.start_time, self.end_time = end.started or self.start_time, end.ended
         self.happen(_ENDS.get(end.how) or (Event.SUCCEED if end.exit_status == 0 else Event.FAIL))
 
@@ -186,12 +189,17 @@ class ActiveTask:
         self.lost_since = self.lost_since or now
         if not self.accepted and not self.run.late():
             if self.state is State.PENDING:
-                self.reason, self.message = reason, message[:MAX_MESSAGE]
+                self.reason, self.message = reason, _printable(message)
         elif self.cancelable_at_once():
             self.happen(Event.GIVE_UP, reason, message)
         elif not self.accepted or now - self.lost_since > unknown_after:
             self.happen(Event.LOSE, reason, message)
         return before != (self.state, self.reason, self.message)
+
+
+def _printable(message: str) -> str:
+    """What hosts say ends up in terminals and databases."""
+    return "".join(character if character.isprintable() else " " for character in message[:MAX_MESSAGE])
 
 
 def host_time(seconds: float | None) -> datetime | None:

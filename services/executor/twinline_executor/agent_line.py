@@ -25,7 +25,7 @@ from twinline_executor.settings import Settings
 from twinline_executor.states import Event, State
 from twinline_executor.store.runs import RunStore
 from twinline_kit.errors import Error
-from twinline_kit.loops import backoff
+from twinline_kit.loops import backoff, forever
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class AgentLine:
     async def run(self) -> None:
         """Carry until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._tick())
+            group.create_task(forever("agent tasks", self._tick, every=TICK))
             if self._fleet is not None:
                 group.create_task(self._dial(self._fleet))
 
@@ -315,14 +315,12 @@ class AgentLine:
     # --- time ---
 
     async def _tick(self) -> None:
-        while True:
-            await asyncio.sleep(TICK)
-            now = time.monotonic()
-            for task in list(self._wanted.values()):
-                if not task.settled:
-                    self._look_after(task, now)
-            if self._acks:
-                self._speak.set()
+        now = time.monotonic()
+        for task in list(self._wanted.values()):
+            if not task.settled:
+                self._look_after(task, now)
+        if self._acks:
+            self._speak.set()
 
     def _look_after(self, task: ActiveTask, now: float) -> None:
         """State what was not heard of for long; give up, or say unknown, what cannot be reached in time."""

@@ -63,18 +63,23 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Dispatch until cancelled."""
-        recording = asyncio.ensure_future(self._recorder.run())
         try:
-            async with self._group:
-                self._group.create_task(self._ssh.run())
-                self._group.create_task(self._agents.run())
-                self._group.create_task(forever("replicas", self._beat, every=self._settings.beat_interval))
-                self._group.create_task(forever("cancels", self._look_for_cancels, every=LOOK_FOR_CANCELS))
-                self._ready.set()
+            async with asyncio.TaskGroup() as outer:
+                recording = outer.create_task(self._recorder.run())
+                try:
+                    await self._dispatch()
+                finally:
+                    recording.cancel()  # last: it stores what came up until then
         finally:
-            recording.cancel()
-            await asyncio.gather(recording, return_exceptions=True)
             await asyncio.to_thread(self._owners.bury, self.replica)
+
+    async def _dispatch(self) -> None:
+        async with self._group:
+            self._group.create_task(self._ssh.run())
+            self._group.create_task(self._agents.run())
+            self._group.create_task(forever("replicas", self._beat, every=self._settings.beat_interval))
+            self._group.create_task(forever("cancels", self._look_for_cancels, every=LOOK_FOR_CANCELS))
+            self._ready.set()
 
     # --- runs of this replica ---
 
@@ -107,16 +112,22 @@ class Dispatcher:
 
     async def _hand_over(self, run: ActiveRun) -> None:
         """Get together what the tasks share, then give them to their lines."""
-        try:
-            run.script = await self._script(run.run)
-            opened = await self._opened(run)
-        except Error as error:
-            self._refuse(run, error.reason, error.message)
-            return
-        except Exception:
-            log.exception("a run could not be handed over", extra={"run": run.run.id})
-            self._refuse(run, "INTERNAL", "the executor met an error of its own; its log has the rest")
-            return
+        failures = 0
+        while True:
+            try:
+                await self._handed_over(run)
+                return
+            except Error as error:
+                self._refuse(run, error.reason, error.message)
+                return
+            except Exception:
+                failures += 1
+                log.exception("a run could not be handed over, will retry", extra={"run": run.run.id})
+                await asyncio.sleep(backoff(failures))
+
+    async def _handed_over(self, run: ActiveRun) -> None:
+        run.script = await self._script(run.run)
+        opened = await self._opened(run)
         if opened is None:
             return
         run.env = run_env(run.run, opened)
@@ -124,7 +135,7 @@ class Dispatcher:
         await self._ready.wait()
         if not run.tasks:
             self._recorder.note_run(run)
-        self._agents.carry([task for task in run.tasks.values() if task.line is Line.AGENT])
+        self._agents.carry([task for task in run.tasks.values() if task.line is Line.AGENT and not task.settled])
         await self._ssh.carry([task for task in run.tasks.values() if task.line is Line.SSH])
         if run.run.canceled:
             self._cancel(run)

@@ -19,8 +19,8 @@ MAX_HEADER = 64 * 1024
 
 _OPENING = re.compile(r"\s*(#|//|--)([ \t]*)---\s*$")
 _VARIABLE = re.compile(
-    r"""\$\{?([A-Z][A-Z0-9_]*)\b | \bENV\[['"]([A-Z][A-Z0-9_]*)['"]\]
-      | \$ENV\{['"]?([A-Z][A-Z0-9_]*)['"]?\} | \$env:([A-Z][A-Z0-9_]*)""",
+    r"""\$ENV\{['"]?([A-Z][A-Z0-9_]*)['"]?\} | \$env:([A-Z][A-Z0-9_]*) | \bENV\[['"]([A-Z][A-Z0-9_]*)['"]\]
+      | \$\{?([A-Z][A-Z0-9_]*)\b""",
     re.VERBOSE,
 )
 _SHELL_NAMES = frozenset(

@@ -16,6 +16,7 @@ NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 CREDENTIAL = re.compile(r"[A-Za-z0-9_.-]{1,128}\Z")
 OURS = ("TWINLINE_", "TRACEPARENT")
 READ_ONLY = frozenset({"BASHOPTS", "BASH_VERSINFO", "EUID", "PPID", "SHELLOPTS", "UID"})
+MAX_TOTAL = 1 << 20
 MAX_VALUE = 128 * 1024  # what Linux takes in one variable
 
 
@@ -124,6 +125,8 @@ def resolve(declarations: Sequence[Declaration], given: Mapping[str, str]) -> di
             _malformed(problems, declaration.name, f"is none of {choices}")
     for name, value in resolved.items():
         _check(problems, name, value)
+    if sum(len(name) + len(value) for name, value in resolved.items()) > MAX_TOTAL:
+        _malformed(problems, "inputs", "are larger than 1 MiB together; let the script fetch its data")
     problems.raise_if_any()
     return resolved
 

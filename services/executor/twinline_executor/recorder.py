@@ -117,7 +117,10 @@ class Recorder:
                     await self._flush()
                 self._idle.set()
         except asyncio.CancelledError:
-            self._store_rest()
+            try:
+                self._store_rest()
+            except Exception:
+                log.exception("the last results could not be stored; hosts have them still")
             raise
 
     def _wake(self) -> None:
@@ -207,8 +210,14 @@ class Recorder:
     async def _close_runs(self) -> None:
         closing, self._runs_to_close = self._runs_to_close, {}
         for run_id, run in closing.items():
-            state = await asyncio.to_thread(self._results.close_run, run_id, at=self._clock())
-            run.closed = state is not RunState.RUNNING
+            try:
+                state = await asyncio.to_thread(self._results.close_run, run_id, at=self._clock())
+            except Exception:
+                log.exception("a run could not be closed, will retry", extra={"run": run_id})
+                self._runs_to_close.setdefault(run_id, run)
+                await asyncio.sleep(backoff(1))
+            else:
+                run.closed = state is not RunState.RUNNING
         self._bell.ring(closing)
 
     def _store_rest(self) -> None:

@@ -14,6 +14,7 @@ from twinline_executor.errors import SelectorMalformed
 
 NOUNS = ("name", "tag", "deployment", "generation", "state")
 MAX_DEPTH = 64
+MAX_LENGTH = 10_000
 
 _TOKEN = re.compile(r"""\s*(?:(?P<paren>[()])|(?P<quoted>[A-Za-z]+:"[^"]*")|(?P<word>[^\s()"]+))""")
 
@@ -44,6 +45,8 @@ class _Token:
 
 def parse(selector: str) -> Predicate:
     """Turn a selector into a question about one target. An empty one picks all; errors name the column, from 1."""
+    if len(selector) > MAX_LENGTH:
+        raise _malformed(f"it is longer than {MAX_LENGTH} characters", MAX_LENGTH + 1)
     tokens = _tokens(selector)
     if not tokens:
         return lambda target: True

@@ -72,6 +72,10 @@ class RunService(rpc.RunServiceServicer):
         return pb.ListTasksResponse(tasks=[convert.task(row) for row in rows], next_page_token=token)
 
     async def WatchRun(self, request: pb.WatchRunRequest, context: Context) -> AsyncIterator[pb.WatchRunResponse]:
+        if request.run_only:
+            async for run, counts in self._watching.run_only(request.run):
+                yield pb.WatchRunResponse(run=convert.run(run, counts))
+            return
         async for run, counts, tasks in self._watching.run(request.run):
             yield pb.WatchRunResponse(run=convert.run(run, counts), tasks=[convert.task(task) for task in tasks])
 

@@ -12,6 +12,7 @@ from twinline_executor.recorder import Recorder
 from twinline_executor.settings import Settings
 from twinline_executor.ssh_connections import Kept
 from twinline_executor.ssh_login import LineDown
+from twinline_executor.states import State as TaskState
 from twinline_journal import State, Status, TaskSpec, follow_command, frame, parse_status, run_command
 
 CHUNK = 64 * 1024
@@ -109,6 +110,8 @@ class Attendance:
                 break
 
     async def _take(self, data: bytes) -> None:
+        if data and self._task.state is not TaskState.RUNNING and not self._task.settled:
+            self._task.is_on_host(None, running=True)  # it speaks, so it runs
         self._recorder.note_output(self._task, self._position, data)
         self._position += len(data)
         await self._recorder.room()
@@ -160,8 +163,7 @@ class Attendance:
             self._recorder.note(task)
 
     def _runner_failed(self, process: Process) -> LineDown:
-        said = self._noise.decode("utf-8", "replace").strip()
-        said = "".join(character if character.isprintable() else " " for character in said)[-500:]
+        said = self._noise.decode("utf-8", "replace").strip()[-500:]
         message = f"the host accepted the login and did not run our command (exit status {process.exit_status}): {said}"
         return LineDown("RUNNER_FAILED", message, passing=True)
 

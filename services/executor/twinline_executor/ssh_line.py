@@ -83,83 +83,103 @@ class SshLine:
         failures = 0
         unclaimed = False
         try:
-            while not task.settled:
-                if endpoint is None:
-                    self._target_deleted(task)
-                    break
+            while not task.settled and endpoint is not None:
                 heard, unclaimed = await self._attempt(task, endpoint, again=unclaimed)
                 if not task.settled:
                     failures = 1 if heard else failures + 1
                     await asyncio.sleep(_pause(failures))
                     endpoint = await self._endpoint(task.target_id)
-        except Exception:
-            log.exception("carrying a task failed unexpectedly", extra={"task": task.id})
-            self._give_up(task, "INTERNAL", "the executor met an error of its own; its log has the rest")
+            if not task.settled:
+                self._give_up(
+                    task, "TARGET_DELETED", f"target {task.target_name} was deleted; its host cannot be asked any more"
+                )
         finally:
             self._carried.pop(task.id, None)
+            if not task.settled:
+                self._keepers.pop(task.id, None)
 
     async def _attempt(self, task: ActiveTask, endpoint: Endpoint, *, again: bool) -> tuple[bool, bool]:
         """Use one channel until it ends: was anything heard, and shall the task be delivered again?"""
         try:
             async with self._connections.channel(endpoint) as kept:
+                self._keepers[task.id] = kept
                 attendance = Attendance(task, kept, self._recorder, self._settings)
                 await attendance.attend(again=again)
-                if task.settled:
-                    self._keepers[task.id] = kept
                 return attendance.heard, attendance.unclaimed
         except LineDown as down:
             if down.passing or task.offers or task.accepted:
-                if task.out_of_reach(down.reason, down.message, unknown_after=self._settings.unknown_after):
-                    self._recorder.note(task)
+                self._out_of_reach(task, down.reason, down.message)
             else:
                 self._give_up(task, down.reason, down.message)
+        except Exception:
+            log.exception("attending a task failed unexpectedly, will retry", extra={"task": task.id})
+            self._out_of_reach(task, "INTERNAL", "the executor met an error of its own; its log has the rest")
         return False, again
+
+    def _out_of_reach(self, task: ActiveTask, reason: str, message: str) -> None:
+        if not task.settled and task.out_of_reach(reason, message, unknown_after=self._settings.unknown_after):
+            self._recorder.note(task)
 
     def _give_up(self, task: ActiveTask, reason: str, message: str) -> None:
         if not task.settled:
             task.happen(Event.REFUSE if task.cancelable_at_once() else Event.INTERRUPT, reason, message)
             self._recorder.note(task)
 
-    def _target_deleted(self, task: ActiveTask) -> None:
-        self._give_up(
-            task, "TARGET_DELETED", f"target {task.target_name} was deleted; its host cannot be asked any more"
-        )
-
     async def _endpoint(self, target_id: str) -> Endpoint | None:
-        found = await asyncio.to_thread(self._targets.find, [target_id])
-        return _endpoint(target_id, found[target_id]) if target_id in found else None
+        """Where the target is now; None when it was deleted. Waits for a database that does not answer."""
+        failures = 0
+        while True:
+            try:
+                found = await asyncio.to_thread(self._targets.find, [target_id])
+                return _endpoint(target_id, found[target_id]) if target_id in found else None
+            except Exception:
+                failures += 1
+                log.exception("a target could not be read, will retry", extra={"target": target_id})
+                await asyncio.sleep(_pause(failures))
 
     async def _dial(self, endpoint: Endpoint) -> asyncssh.SSHClientConnection:
         connection = await log_in(
             endpoint, self._signer,
             connect_timeout=self._settings.ssh_connect_timeout, keepalive=self._settings.ssh_keepalive,
         )  # fmt: skip
-        key = connection.get_server_host_key()
-        if not endpoint.host_key and key is not None:
-            seen = host_key_line(key)
-            pinned = await asyncio.to_thread(
-                self._targets.learn_host_key, endpoint.target_id, endpoint.host, endpoint.port, seen
-            )
-            if pinned and pinned.split()[:2] != seen.split():
-                connection.abort()
-                message = f"{endpoint.host} port {endpoint.port} shows another host key than a moment ago"
-                raise LineDown("HOST_KEY_MISMATCH", message, passing=False)
+        try:
+            await self._pin(endpoint, connection)
+        except BaseException:
+            connection.abort()
+            raise
         return connection
+
+    async def _pin(self, endpoint: Endpoint, connection: asyncssh.SSHClientConnection) -> None:
+        """Learn the host key at first contact. Somebody else's first contact may have been a moment earlier."""
+        key = connection.get_server_host_key()
+        if endpoint.host_key or key is None:
+            return
+        seen = host_key_line(key)
+        where = (endpoint.target_id, endpoint.host, endpoint.port)
+        pinned = await asyncio.to_thread(self._targets.learn_host_key, *where, seen)
+        if pinned and pinned.split()[:2] != seen.split():
+            message = f"{endpoint.host} port {endpoint.port} shows another host key than a moment ago"
+            raise LineDown("HOST_KEY_MISMATCH", message, passing=False)
 
     async def _cancel_on_host(self, task: ActiveTask) -> None:
         failures = 0
-        while not task.settled and (endpoint := await self._endpoint(task.target_id)):
+        while not task.settled:
             try:
-                async with self._connections.channel(endpoint) as kept:
-                    done = await kept.connection.run(
-                        cancel_command(task.id), check=False, timeout=COMMAND_TIMEOUT, encoding=None
-                    )
-                if done.exit_status == 0:
+                endpoint = await self._endpoint(task.target_id)
+                if endpoint is None or await self._told_to_cancel(task, endpoint):
                     return
             except (LineDown, OSError, asyncssh.Error, TimeoutError) as error:
                 log.info("task is not canceled on its host yet", extra={"task": task.id, "error": str(error)})
+            except Exception:
+                log.exception("canceling a task failed unexpectedly, will retry", extra={"task": task.id})
             failures += 1
             await asyncio.sleep(_pause(failures))
+
+    async def _told_to_cancel(self, task: ActiveTask, endpoint: Endpoint) -> bool:
+        command = cancel_command(task.id)
+        async with self._connections.channel(endpoint) as kept:
+            done = await kept.connection.run(command, check=False, timeout=COMMAND_TIMEOUT, encoding=None)
+        return done.exit_status == 0
 
 
 def _endpoint(target_id: str, target: Target) -> Endpoint | None:

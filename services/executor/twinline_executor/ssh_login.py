@@ -75,7 +75,8 @@ def _options(
     endpoint: Endpoint, pair: RemoteKeyPair, pinned: asyncssh.SSHKey | None, connect_timeout: float, keepalive: float
 ) -> asyncssh.SSHClientConnectionOptions:
     # First what is cheapest on both sides, then all that asyncssh takes by default: old images have no better.
-    host_keys = [name.decode() for name in pinned.sig_algorithms] if pinned else "^ssh-ed25519"
+    # A pinned key's kind goes first too, and others stay allowed: only then does a changed host say what it has become.
+    host_keys = "^" + (b",".join(pinned.sig_algorithms).decode() if pinned else "ssh-ed25519")
     return asyncssh.SSHClientConnectionOptions(
         username=endpoint.username, client_keys=[pair], known_hosts=([], [], []), server_host_key_algs=host_keys,
         config=None, agent_path=None, preferred_auth=["publickey"], connect_timeout=connect_timeout,
@@ -103,9 +104,6 @@ def _explain(endpoint: Endpoint, error: Exception, pair: RemoteKeyPair) -> LineD
         case asyncssh.PermissionDenied():
             message = f"{where} does not accept the cloud key for {endpoint.username}; check its authorized_keys"
             return LineDown("AUTH_REFUSED", message, passing=False)
-        case asyncssh.KeyExchangeFailed() if endpoint.host_key and "host key" in str(error):
-            message = f"{where} has no host key of the pinned kind; if it was rebuilt, apply its new host key"
-            return LineDown("HOST_KEY_MISMATCH", message, passing=False)
         case asyncssh.KeyExchangeFailed():
             return LineDown("ALGORITHMS_REFUSED", f"no common algorithm with {where}: {error}", passing=False)
         case asyncssh.KeyImportError() | ValueError():

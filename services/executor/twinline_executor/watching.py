@@ -15,6 +15,8 @@ POLL = 0.5
 """Seconds between looks at what other replicas write."""
 LULL = 0.1
 """Seconds between two looks at a run of many tasks: changes come in bursts."""
+RUN_LULL = 0.02
+"""The same where only the run is looked at."""
 
 
 class Watching:
@@ -49,6 +51,22 @@ class Watching:
                     await asyncio.sleep(LULL)
         async for missed in self._missed(run_id, sent):
             yield run, await self._counts(run_id), missed
+
+    async def run_only(self, run_id: str) -> AsyncIterator[tuple[Run, Counts]]:
+        """The run as it changes, until it has ended."""
+        shown: tuple[Run, Counts] | None = None
+        with self._bell.listening(run_id) as event:
+            while True:
+                run = await asyncio.to_thread(self._runs.get, run_id)
+                ended = run.state is not RunState.RUNNING
+                now = (run, await self._counts(run_id))
+                if now != shown:
+                    yield now
+                    shown = now
+                if ended:
+                    return
+                await rung(event, within=POLL)
+                await asyncio.sleep(RUN_LULL)
 
     async def output(self, task_id: str, offset: int, *, follow: bool) -> AsyncIterator[tuple[int, bytes]]:
         """Output from `offset` on, in pieces of at most 256 KiB; with `follow`, until the task has ended."""

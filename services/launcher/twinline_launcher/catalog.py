@@ -35,7 +35,7 @@ class CatalogService(rpc.CatalogServiceServicer):
 
     async def ApplyImage(self, request: pb.ApplyImageRequest, context: Context) -> pb.Image:
         image = request.image
-        if image.generation not in set(Generation):
+        if int(image.generation) not in list(Generation):
             raise InvalidArgument("generation must be v4, v5 or left out", field="image.generation")
         row = Image(
             name=names.name(image.name, "image.name"), cloud=self._cloud(image.cloud),
@@ -125,7 +125,7 @@ class CatalogService(rpc.CatalogServiceServicer):
 
 
 def _references(given: Iterable[pb.ScriptReference]) -> list[dict[str, Any]]:
-    references = [{"script": each.script, "revision": each.revision} for each in given]
-    if any(not each["script"] or int(each["revision"]) < 0 for each in references):
+    references = list(given)
+    if any(not each.script or each.revision < 0 for each in references):
         raise InvalidArgument("a script of a list needs a name, and no negative revision", field="template")
-    return references
+    return [{"script": each.script, "revision": each.revision} for each in references]

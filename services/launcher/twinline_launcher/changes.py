@@ -23,4 +23,6 @@ class Changes:
     async def wait(ticket: asyncio.Event, seconds: float) -> None:
         """Until the ticket's change, or so long at most."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(ticket.wait(), seconds)
+            # Not wait_for: before Python 3.12 it loses a cancellation that comes together with the change.
+            async with asyncio.timeout(seconds):
+                await ticket.wait()

@@ -31,7 +31,7 @@ class Cost:
 
 
 def of(instance: Instance, history: Sequence[Transition], *, at: datetime) -> Cost:
-    """The cost of a machine until now (`at`) or its end. `history`: at least its transitions that are about STRANDED."""
+    """The cost of a machine until now (`at`) or its end. `history`: at least its transitions about STRANDED."""
     begin, end = instance.run_time, instance.terminate_time or at
     if begin is None:
         return Cost(instance.currency, instance.hourly_micros, timedelta(), timedelta())

@@ -105,7 +105,7 @@ class Instance(Table, table=True):
     __tablename__ = "instances"
 
     id: str = Field(primary_key=True, max_length=64)
-    server_id: str = Field(max_length=64)
+    server_id: str = Field(foreign_key="servers.id", max_length=64)
     server_name: str = Field(max_length=128)
     launch_request: str | None = Field(default=None, unique=True, max_length=128)
     state: State = Field(sa_type=sa.String(32))
@@ -149,7 +149,7 @@ class Instance(Table, table=True):
     # The reconciler's own.
     target: str = Field(default="", max_length=64)
     """Digest of the target that the executor has; empty: none."""
-    due_time: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    due_time: datetime | None = Field(default=None, sa_type=UtcDateTime, index=True)
     """When to look at it next; None: never again."""
     lease_owner: str = Field(default="", max_length=64)
     lease_until: datetime | None = Field(default=None, sa_type=UtcDateTime)
@@ -162,7 +162,7 @@ class Transition(Table, table=True):
 
     server_id: str = Field(primary_key=True, max_length=64)
     number: int = Field(primary_key=True)
-    instance_id: str = Field(max_length=64)
+    instance_id: str = Field(max_length=64, index=True)
     before: State = Field(sa_type=sa.String(32))
     after: State = Field(sa_type=sa.String(32))
     event: str = Field(max_length=32)

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
-from twinline_kit.errors import FailedPrecondition, InvalidArgument, Unavailable
+from twinline_kit.errors import Conflict, Error, FailedPrecondition, InvalidArgument, Unavailable
 from twinline_launcher.agents import Agents
 from twinline_launcher.lists import BOOT, DECOMMISSION, Kind, Lists
 from twinline_launcher.models import Generation
@@ -141,7 +141,9 @@ class Phases:
     async def _let_go_if_possible(self, turn: Turn) -> None:
         try:
             await self._let_go(turn)
-        except Unavailable as error:
+        except Conflict:
+            raise
+        except Error as error:
             log.warning("machine not let go yet", extra={"server": turn.instance.server_name, "error": str(error)})
 
     def _is_over(self, turn: Turn) -> bool:

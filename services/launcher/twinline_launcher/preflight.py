@@ -1,7 +1,7 @@
 """What a launch would be made of, and what would go wrong, before money is spent.
 
-Everything is looked at, so that all of it can be mended at once. A launch may be forced in spite of what is blocking; not
-in spite of what leaves nothing to launch.
+Everything is looked at, so that all of it can be mended at once. A launch may be forced in spite of what is blocking;
+not in spite of what leaves nothing to launch.
 """
 
 from asyncio import to_thread
@@ -94,7 +94,7 @@ class Preflight:
             )
             plan.find("KEY_MATERIAL_MISSING", key.name, text)
         if not key.public_key:
-            text = f"only the fingerprint of cloud key {key.name} is known, so no machine can be given it: upload its material"
+            text = f"only the fingerprint of cloud key {key.name} is known, and machines need more: upload its material"
             plan.find("PUBLIC_KEY_MISSING", key.name, text)
 
     @staticmethod

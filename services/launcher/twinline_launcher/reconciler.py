@@ -1,7 +1,8 @@
 """Looks after machines: claims those that are due by lease, acts with no transaction open, applies guarded.
 
 Any number of replicas do this at once. A replica that dies keeps its machines for one lease; then another one goes on
-where the rows say it was. All that may have been asked of a cloud or a service meanwhile is asked again, and changes nothing.
+where the rows say it was. All that may have been asked of a cloud or a service meanwhile is asked again, and changes
+nothing.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ import logging
 from asyncio import to_thread
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 from twinline_kit import loops
 from twinline_kit.clock import Clock
@@ -58,10 +60,10 @@ class Reconciler:
                 try:
                     pause = await self._claim(group)
                     failures = 0
-                except Exception as error:
+                except Exception:
                     failures += 1
                     pause = loops.backoff(failures)
-                    log.warning("machines not claimed, will retry", extra={"error": str(error)}, exc_info=error)
+                    log.exception("machines not claimed, will retry")
                 await self._changes.wait(ticket, pause)
 
     async def _claim(self, group: asyncio.TaskGroup) -> float:
@@ -98,17 +100,20 @@ class Reconciler:
 
     async def _turn(self, turn: Turn) -> float | None:
         """Act until the machine's state asks for a pause. Seconds to wait; None: never look again."""
-        instance_id = turn.instance.id
         try:
             async with asyncio.timeout(_TURN_LIMIT):
                 pause = await self._act(turn)
         except (Conflict, IllegalTransition):
             return 0  # somebody was faster: read it again
-        except Exception as error:
-            failures = self._failures[instance_id] = self._failures.get(instance_id, 0) + 1
-            self._report(turn, error, failures)
-            return loops.backoff(failures)
-        self._failures.pop(instance_id, None)
+        except (Error, TimeoutError) as error:
+            fields = self._fields(turn)
+            log.warning("machine not moved, will retry", extra={**fields, "error": str(error) or "took too long"})
+            return loops.backoff(fields["failures"])
+        except Exception:
+            fields = self._fields(turn)
+            log.exception("machine not moved, will retry", extra=fields)
+            return loops.backoff(fields["failures"])
+        self._failures.pop(turn.instance.id, None)
         return pause
 
     async def _act(self, turn: Turn) -> float | None:
@@ -120,19 +125,12 @@ class Reconciler:
                 break
         return pause
 
-    @staticmethod
-    def _report(turn: Turn, error: Exception, failures: int) -> None:
-        fields = {
-            "server": turn.instance.server_name,
-            "instance": turn.instance.id,
-            "state": turn.instance.state,
-            "failures": failures,
-            "error": str(error),
-        }
-        if isinstance(error, Error):
-            log.warning("machine not moved, will retry", extra=fields)
-        else:
-            log.error("machine not moved, will retry", extra=fields, exc_info=error)
+    def _fields(self, turn: Turn) -> dict[str, Any]:
+        """Count a failure, and say of what."""
+        machine = turn.instance
+        failures = self._failures[machine.id] = self._failures.get(machine.id, 0) + 1
+        fields = {"server": machine.server_name, "instance": machine.id, "state": machine.state}
+        return {**fields, "failures": failures}
 
 
 class Groups:
@@ -148,9 +146,9 @@ class Groups:
         while True:
             try:
                 await self._state_all()
-            except Exception as error:
+            except Exception:
                 failures += 1
-                log.warning("security groups not stated, will retry", extra={"error": str(error)})
+                log.exception("security groups not stated, will retry")
                 await asyncio.sleep(loops.backoff(failures))
             else:
                 return

@@ -53,9 +53,10 @@ def _way_out(machine: Instance, reason: str, run: str) -> str:
     return {
         "KEY_MATERIAL_MISSING": f"twinline keys upload-material {key} FILE, {resume}",
         "PORT_UNREACHABLE": f"open port 22 in a security group of {server} and check that sshd runs, {resume}",
-        "AUTH_REFUSED": f"put the public half of cloud key {key} into {machine.username or 'root'}'s authorized_keys, {resume}",
+        "AUTH_REFUSED": f"let the public half of cloud key {key} log in as {machine.username or 'root'}, {resume}",
         "HOST_KEY_MISMATCH": (
-            f"another machine answers at {machine.address}: find out which, {resume}, or twinline servers terminate {server}"
+            f"another machine answers at {machine.address}: find out which, {resume}, "
+            f"or twinline servers terminate {server}"
         ),
         "AGENT_NEVER_ENROLLED": f"let {server} reach the gateway (outbound TLS) and check its agent, {resume}",
         "AGENT_OFFLINE": f"let {server} reach the gateway (outbound TLS) and check its agent, {resume}",

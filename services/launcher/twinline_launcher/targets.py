@@ -19,7 +19,7 @@ class Targets:
         self._targets = rpc.TargetServiceStub(executor)
 
     async def ensure(self, turn: Turn) -> None:
-        """Let the executor know the machine as it is now. Between its answer and our note we may die: it is said again."""
+        """Let the executor know the machine as it is now. What it may not have heard is said again."""
         target = wanted(turn.instance)
         digest = hashlib.sha256(target.SerializeToString(deterministic=True)).hexdigest()
         if digest == turn.instance.target:

@@ -1,4 +1,4 @@
-"""Follows servers. A watcher knows how far it has told each server's history, so it can be late but never skips a state."""
+"""Follows servers. A watcher knows how far it has told each server's history: it can be late, and skips no state."""
 
 import asyncio
 from asyncio import to_thread

@@ -12,9 +12,10 @@ from twinline_cli.results import harmless
 from twinline_cli.server_view import state
 from twinline_cli.terminal import BOLD, DIM, GREEN, RED, colour, one_line, state_colour, width
 
-_STATE_ROOM = 20
-_NAME_ROOM = 8
+_STATE_ROOM = 19
+_NAME_ROOM = 9
 _INDENT = "   "
+_CAUSE_AT = len("  0.0 s") + 2 + _NAME_ROOM + 2 + _STATE_ROOM + 2
 
 
 class Narrator:
@@ -53,8 +54,11 @@ class Narrator:
         after = max(0.0, step.time.seconds + step.time.nanos / 1e9 - self._began)
         stamp = self._colour(f"{after:5.1f} s", DIM)
         painted = self._colour(word, state_colour(word)) + " " * max(0, _STATE_ROOM - width(word))
-        cause = one_line(step.cause)
-        self._write(f"{_INDENT}{stamp}  {_padded(server, _NAME_ROOM)}  {painted}  {self._colour(cause, DIM)}".rstrip())
+        head = f"{_INDENT}{stamp}  {_padded(server, _NAME_ROOM)}  {painted}  "
+        first, *rest = _wrapped(step.cause, self._room() - _CAUSE_AT) or [""]
+        self._write(f"{head}{self._colour(first, DIM)}".rstrip())
+        for line in rest:
+            self._write(f"{_INDENT}{' ' * _CAUSE_AT}{self._colour(line, DIM)}")
 
     def side_by_side(self, titles: Sequence[str], outputs: Sequence[bytes]) -> None:
         """Two outputs next to each other."""

@@ -84,15 +84,20 @@ async def _stop(suite: SuiteProcess, narrator: Narrator, record: Record) -> None
 
 
 def _summarise(narrator: Narrator, record: Record, took: float) -> None:
-    rows = [("SERVER", "GENERATION", "KEY", "WENT THROUGH", "COST", "STRANDED")]
+    rows = [("SERVER", "GENERATION", "KEY", "STATES", "NOW", "COST", "OF IT STRANDED")]
     for server in record.servers:
-        states = " → ".join(step["state"].lower() for step in server["states"])
-        cost, stranded = f"${server['cost']:.6f}", f"${server['stranded_cost']:.6f}" if server["stranded_cost"] else ""
-        rows.append((server["name"], server["generation"], server["cloud_key"], states, cost, stranded))
+        states = [step["state"].lower() for step in server["states"]]
+        stranded = f"${server['stranded_cost']:.6f}" if server["stranded_cost"] else "none"
+        about = (server["name"], server["generation"], server["cloud_key"], str(len(states)), states[-1])
+        rows.append((*about, f"${server['cost']:.6f}", stranded))
     narrator.table(rows)
     narrator.space()
+    narrator.verdict("web-v4 and web-v5 became operational after two boot scripts each", good=True)
     narrator.verdict("one script gave the same bytes over SSH and over an agent's stream", good=True)
-    narrator.verdict("the stranded server went on where it stopped, on the same machine", good=True)
+    narrator.verdict(
+        "stray-v4 stranded for want of a key, and went on where it stopped, on the same machine", good=True
+    )
+    narrator.verdict("every server was decommissioned by its script, then terminated", good=True)
     narrator.verdict(f"{record.left_processes} processes left behind", good=not record.left_processes)
     narrator.space()
     narrator.say(f"All of it took {took:.0f} s. Next: `twinline up`, and what it prints.")

@@ -20,7 +20,7 @@ from twinline_cli.manifests import load
 from twinline_cli.paging import every
 from twinline_cli.results import ending, line, read, task_state, tasks_of
 from twinline_cli.server_view import dollars
-from twinline_cli.terminal import DIM, GREEN, RED, YELLOW
+from twinline_cli.terminal import DIM, GREEN, RED, YELLOW, one_line
 from twinline_kit.errors import FailedPrecondition
 from twinline_suite import example_files
 from twinline_suite.demo.failure import DemoFailed
@@ -205,6 +205,7 @@ class Story:
         )
         self._require(step, key.has_material, f"{FOUND} has no private half after its upload")
         self._tell.fact(FOUND, "its private half is uploaded, found to belong to it, and sealed", code=GREEN)
+        self._tell.space()
         before = watcher.latest[STRAY].current.id
         watcher.note(await self._servers.ResumeServer(pb.ResumeServerRequest(server=STRAY)))
         await watcher.until(step, {STRAY: pb.SERVER_STATE_OPERATIONAL}, BOOT_LIMIT)
@@ -221,6 +222,11 @@ class Story:
         runs = await every(self._runs.ListRuns, runs_pb2.ListRunsRequest(), "runs")
         retired = [run for run in runs if run.script == "retire-site" and run.state == runs_pb2.Run.STATE_SUCCEEDED]
         self._require(step, len(retired) == len(SERVERS), f"only {len(retired)} decommission scripts succeeded")
+        self._tell.space()
+        for run in retired:
+            (task,) = await tasks_of(self._channel, run.id)
+            said = one_line((await read(self._channel, task)).decode(errors="replace"))
+            self._tell.fact(task.target_name, f"{run.script} over {line(task)}: {said}", code=GREEN)
 
     async def _look_back(self) -> None:
         for name in SERVERS:

@@ -72,7 +72,9 @@ class Executor:
         """State that these tasks are wanted; without a script only their reports."""
         work = None
         if script is not None:
-            work = agents_pb2.Work(script=script.encode() if isinstance(script, str) else script, **more.pop("work", {}))
+            work = agents_pb2.Work(
+                script=script.encode() if isinstance(script, str) else script, **more.pop("work", {})
+            )
         tasks = [
             fleet_pb2.AgentTask(
                 task_id=each, agent_id=agent_id, from_offset=len(self.stored(each).output), env=more.get("env", {})

@@ -3,7 +3,7 @@
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,9 @@ def free_port() -> int:
         return port
 
 
-def gateway_settings(certificates: Certificates, folder: Path, keys: Served, database_url: str, **more: Any) -> Settings:
+def gateway_settings(
+    certificates: Certificates, folder: Path, keys: Served, database_url: str, **more: Any
+) -> Settings:
     """Settings of a gateway that notices things quickly."""
     given = certificates.settings("agent_gateway", folder) | {
         "api_listen": f"127.0.0.1:{free_port()}",
@@ -59,15 +61,6 @@ class Gateway:
         """The agent's state, without the prefix."""
         agent = await self.fleet.GetAgent(fleet_pb2.GetAgentRequest(agent_id=agent_id))
         return fleet_pb2.Agent.State.Name(agent.state).removeprefix("STATE_")
-
-    def behind(self, address: str) -> "Gateway":
-        """The same gateway, whose agents connect by way of `address`."""
-        return Gateway(self.served, replace_settings(self.settings, advertised_connect_address=address))
-
-
-def replace_settings(settings: Settings, **changes: Any) -> Settings:
-    """A copy with some changes."""
-    return settings.model_copy(update=changes)
 
 
 @asynccontextmanager

@@ -159,7 +159,8 @@ async def test_a_recorded_trace_has_a_span_of_the_delivery(
         passed = (await agent.orders()).deliveries[0].work.env["TRACEPARENT"]
         (span,) = [span for span in exporter.get_finished_spans() if span.name == "agent_gateway deliver"]
         assert span.parent is not None
+        assert span.context is not None
         assert f"{span.parent.span_id:016x}" == parent
-        assert passed == f"00-{trace_id}-{span.get_span_context().span_id:016x}-01"
+        assert passed == f"00-{trace_id}-{span.context.span_id:016x}-01"
         await executor.run(agent.agent_id, "true", env={"TRACEPARENT": f"00-{trace_id}-{parent}-00"})
         assert (await agent.orders()).deliveries[0].work.env["TRACEPARENT"].endswith(f"{parent}-00")

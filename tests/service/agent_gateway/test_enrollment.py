@@ -12,7 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from tests.service.agent_gateway.running import Gateway
 from twinline.agent_gateway.v1 import agents_pb2, agents_pb2_grpc, fleet_pb2
-from twinline_agent_gateway.errors import AgentRevoked, CertificateRequestUnusable, EnrollmentRefused, EnrollmentUsed
+from twinline_agent_gateway.errors import AgentRevoked, EnrollmentRefused, EnrollmentUsed
 from twinline_agent_gateway.models import Agent
 from twinline_agent_gateway.store import AgentStore
 from twinline_kit import clock, db, tls
@@ -96,7 +96,7 @@ async def test_what_is_no_certificate_request_is_refused_and_spends_nothing(
     gateway: Gateway, request_bytes: bytes
 ) -> None:
     enrollment = await gateway.enrollment()
-    with pytest.raises(CertificateRequestUnusable):
+    with pytest.raises(tls.CertificateRequestMalformed):
         await enroll(gateway, enrollment.token, request_bytes or b"\n")
     assert (await enroll(gateway, enrollment.token)).agent_id == enrollment.agent_id
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc.aio
 import pytest
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     Targets = targets_pb2_grpc.TargetServiceAsyncStub
     Scripts = scripts_pb2_grpc.ScriptServiceAsyncStub
 
-Run, Task = runs_pb2.Run, runs_pb2.Task
+Run: TypeAlias = runs_pb2.Run
+Task: TypeAlias = runs_pb2.Task
 Start = Callable[..., AbstractAsyncContextManager["Executor"]]
 
 
@@ -73,7 +74,9 @@ class Executor:
         """The tasks of a run, by the target's name."""
         return list((await self.runs.ListTasks(runs_pb2.ListTasksRequest(run=run_id))).tasks)
 
-    async def task_becomes(self, run_id: str, state: "Task.State.ValueType", reason: str = "", within: float = 20) -> Task:
+    async def task_becomes(
+        self, run_id: str, state: "Task.State.ValueType", reason: str = "", within: float = 20
+    ) -> Task:
         """The first task of a run once it is in that state."""
 
         async def check() -> Task:
@@ -81,7 +84,7 @@ class Executor:
             assert (task.state, task.reason) == (state, reason or task.reason), task
             return task
 
-        return await eventually(check, within=within)
+        return await eventually(check, within=20)
 
     async def output(self, task: Task, offset: int = 0, *, follow: bool = False) -> bytes:
         """What is stored of a task's output; every piece must follow the one before."""
@@ -94,10 +97,9 @@ class Executor:
 
     async def add_host(self, host: Sshd, name: str = "web-1", **line: Any) -> targets_pb2.Target:
         """Register a host as a v4 target."""
-        ssh = targets_pb2.SshLine(
-            **{"host": "127.0.0.1", "port": host.port, "username": host.username, "cloud_key": "launch-key"} | line
-        )
-        target = targets_pb2.Target(id=f"target-{name}", name=name, generation=4, tags=["role=web"], ssh=ssh)
+        fields: dict[str, Any] = {"port": host.port, "username": host.username, "cloud_key": "launch-key"} | line
+        ssh = targets_pb2.SshLine(host="127.0.0.1", **fields)
+        target = targets_pb2.Target(id=f"target-{name}", name=name, tags=["role=web"], ssh=ssh)
         answer = await self.targets.ApplyTargets(targets_pb2.ApplyTargetsRequest(targets=[target]))
         return answer.targets[0]
 

@@ -24,7 +24,9 @@ async def test_a_script_succeeds_and_its_output_is_kept(executor: Executor, host
     ("command", "status", "signal"),
     [("exit 1", 1, 0), ("exit 137", 137, 0), ("kill -9 $$", 137, 9), ("kill -15 $$", 143, 15)],
 )
-async def test_a_failure_is_told_exactly(executor: Executor, host: Sshd, command: str, status: int, signal: int) -> None:
+async def test_a_failure_is_told_exactly(
+    executor: Executor, host: Sshd, command: str, status: int, signal: int
+) -> None:
     await executor.add_host(host)
     task = await executor.run(command, "web-1")
     assert (task.state, task.exit_status, task.signal) == (Task.STATE_FAILED, status, signal)
@@ -60,11 +62,11 @@ async def test_output_is_not_touched(executor: Executor, host: Sshd, command: st
 
 async def test_a_script_finds_its_inputs_and_itself_in_the_environment(executor: Executor, host: Sshd) -> None:
     await executor.add_host(host)
-    inputs = {"GREETING": "text:it's \"fine\"; rm -rf $HOME `id` \n\\n é", "EMPTY": "blank", "NOT_SET": "ignore"}
-    command = 'printf "%s|%s|%s|%s|%s" "$GREETING" "${EMPTY-unset}" "${NOT_SET-unset}" "$TWINLINE_SERVER" "$TWINLINE_TASK"'
+    inputs = {"GREETING": 'text:it\'s "fine"; rm -rf $HOME `id` \n\\n é', "EMPTY": "blank", "NOT_SET": "ignore"}
+    command = 'printf "%s|" "$GREETING" "${EMPTY-unset}" "${NOT_SET-unset}" "$TWINLINE_SERVER" "$TWINLINE_TASK"'
     task = await executor.run(command, "web-1", inputs=inputs)
     greeting = inputs["GREETING"].removeprefix("text:")
-    assert (await executor.output(task)).decode() == f"{greeting}||unset|web-1|{task.id}"
+    assert (await executor.output(task)).decode() == f"{greeting}||unset|web-1|{task.id}|"
 
 
 async def test_metacharacters_in_names_stay_text(executor: Executor, host: Sshd) -> None:

@@ -71,19 +71,6 @@ def test_one_process_may_migrate_several_databases_at_once(tmp_path: Path) -> No
         assert list(pool.map(migrate, range(8))) == ["0002"] * 8
 
 
-def test_opening_a_database_again_leaves_a_running_transaction_alone(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'x.db'}"
-    engine = db.open(url)
-    db.migrate(engine, PACKAGE)
-    with engine.begin() as connection:
-        connection.execute(SHELF.insert(), {"id": "a", "made": NOON})
-        other = sa.create_engine(url, connect_args={"timeout": 0})
-        with pytest.raises(sa.exc.OperationalError, match="locked"), other.begin() as rival:
-            rival.execute(SHELF.insert(), {"id": "b", "made": NOON})
-        other.dispose()
-    engine.dispose()
-
-
 def test_a_table_made_anew_keeps_the_rows_that_refer_to_it(engine: sa.Engine) -> None:
     db.migrate(engine, f"{PACKAGE}")
     with engine.begin() as connection:

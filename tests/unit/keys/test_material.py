@@ -1,5 +1,6 @@
 """Reading, telling apart and using key material."""
 
+import base64
 import contextlib
 
 import pytest
@@ -12,9 +13,8 @@ from tests.peers.key_files import KINDS, cloud_fingerprint, key_file, new_key_fi
 from twinline_keys.errors import KeyMalformed, KeyMaterialMismatch, SignatureAlgorithmUnsupported
 from twinline_keys.material import ALGORITHMS, PrivateHalf, canonical, parse_public
 
-FILE = new_key_file()
-LINE = new_key_file().public
-PEM = key_file("ecdsa-sha2-nistp256").private("pkcs8-pem")
+FILES = {kind: key_file(kind) for kind in KINDS}
+LINE = FILES["ssh-ed25519"].public
 DATA = b"what the SSH protocol wants signed"
 
 
@@ -79,6 +79,7 @@ def test_an_algorithm_that_the_key_has_not_is_refused_with_those_it_has(algorith
             id="putty",
         ),
         pytest.param(new_key_file().private()[:150], "is cut short or damaged: .* BEGIN and END lines", id="cut"),
+        pytest.param(b"-----BEGIN (PRIVATE KEY-----\nAAAA\n", "is cut short or damaged", id="odd-header"),
         pytest.param(bytes(range(256)), "no key that can be read", id="bytes"),
         pytest.param(b"x" * 70_000, "is 70000 bytes, more than any key", id="huge"),
         pytest.param(
@@ -141,12 +142,23 @@ def test_a_private_half_never_shows_itself() -> None:
     assert repr(private) == str(private) == f"<PrivateHalf of {private.public.fingerprint}>"
 
 
-@given(position=st.integers(0, 500), byte=st.integers(0, 255), length=st.integers(1, 500))
-def test_a_damaged_private_key_is_malformed_and_nothing_worse(position: int, byte: int, length: int) -> None:
-    data = bytearray(FILE.private())
-    data[position % len(data)] = byte
+DAMAGES = st.lists(st.tuples(st.integers(0, 2_000), st.integers(0, 255)), min_size=1, max_size=4)
+
+
+@given(kind=st.sampled_from(KINDS), damages=DAMAGES)
+def test_a_damaged_private_key_is_malformed_and_nothing_worse(kind: str, damages: list[tuple[int, int]]) -> None:
+    head, *body, foot = FILES[kind].private().splitlines()
+    damaged = base64.encodebytes(with_damages(base64.b64decode(b"".join(body)), damages))
     with contextlib.suppress(KeyMalformed):
-        PrivateHalf.parse(bytes(data[:length] if length % 2 else data), "a passphrase ä")
+        PrivateHalf.parse(b"\n".join((head, damaged.strip(), foot)))
+
+
+@given(kind=st.sampled_from(KINDS), damages=DAMAGES)
+def test_a_damaged_public_key_is_malformed_and_nothing_worse(kind: str, damages: list[tuple[int, int]]) -> None:
+    algorithm, blob, _ = FILES[kind].public.split()
+    damaged = base64.b64encode(with_damages(base64.b64decode(blob), damages)).decode()
+    with contextlib.suppress(KeyMalformed):
+        parse_public(f"{algorithm} {damaged}")
 
 
 @given(text=st.one_of(st.text(max_size=80), st.text(max_size=80).map("ssh-ed25519 {}".format)))
@@ -155,9 +167,8 @@ def test_any_text_is_a_public_key_or_malformed(text: str) -> None:
         parse_public(text)
 
 
-@given(position=st.integers(0, 2_000), byte=st.integers(0, 255))
-def test_a_damaged_pem_file_is_malformed_and_nothing_worse(position: int, byte: int) -> None:
-    data = bytearray(PEM)
-    data[position % len(data)] = byte
-    with contextlib.suppress(KeyMalformed):
-        PrivateHalf.parse(bytes(data))
+def with_damages(content: bytes, damages: list[tuple[int, int]]) -> bytes:
+    changed = bytearray(content)
+    for position, byte in damages:
+        changed[position % len(changed)] = byte
+    return bytes(changed)

@@ -1,16 +1,20 @@
 """The one writer of what becomes of tasks."""
 
+import logging
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.exc import DataError, IntegrityError
 
 from twinline_executor import states
 from twinline_executor.models import output, runs, tasks
 from twinline_executor.rows import Result
 from twinline_executor.states import RunState, State
 from twinline_executor.store.output import rows
+
+log = logging.getLogger(__name__)
 
 _GUARDED_UPDATE = (
     sa.update(tasks)
@@ -37,24 +41,28 @@ class ResultStore:
 
     def record(self, results: Sequence[Result]) -> set[str]:
         """Write a batch in one transaction; answer the ids that somebody else has written meanwhile, left as is."""
-        with self._engine.connect() as connection:
-            with connection.begin() as transaction:
+        try:
+            with self._engine.begin() as connection:
                 done = connection.execute(_GUARDED_UPDATE, [_values(result) for result in results])
                 if done.rowcount == len(results):
                     self._append(connection, results)
                     return set()
-                transaction.rollback()
-            with connection.begin():
-                return self._record_singly(connection, results)
+                connection.rollback()
+        except (DataError, IntegrityError):
+            pass  # one of them cannot be stored: the others shall not suffer
+        with self._engine.begin() as connection:
+            return {result.task_id for result in results if not self._recorded_alone(connection, result)}
 
-    def _record_singly(self, connection: sa.Connection, results: Sequence[Result]) -> set[str]:
-        lost = set()
-        for result in results:
-            if connection.execute(_GUARDED_UPDATE, _values(result)).rowcount == 1:
+    def _recorded_alone(self, connection: sa.Connection, result: Result) -> bool:
+        try:
+            with connection.begin_nested():
+                if connection.execute(_GUARDED_UPDATE, _values(result)).rowcount != 1:
+                    return False
                 self._append(connection, [result])
-            else:
-                lost.add(result.task_id)
-        return lost
+                return True
+        except (DataError, IntegrityError):
+            log.exception("a result cannot be stored", extra={"task": result.task_id})
+            return False
 
     def _append(self, connection: sa.Connection, results: Sequence[Result]) -> None:
         pieces = [

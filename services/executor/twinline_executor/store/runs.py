@@ -138,4 +138,5 @@ def to_run(row: Row) -> Run:
 
 def to_task(row: Row) -> Task:
     """A row of `task_columns`."""
-    return Task(**dict(row._mapping) | {"state": State(row.state), "line": Line(row.line)})
+    task_id, run_id, target_id, target_name, line, agent_id, create_time, state, *rest = row
+    return Task(task_id, run_id, target_id, target_name, Line(line), agent_id, create_time, State(state), *rest)

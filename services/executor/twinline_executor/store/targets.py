@@ -145,4 +145,6 @@ def _values(target: Target) -> dict[str, Any]:
 
 
 def _target(row: sa.Row[*tuple[Any, ...]]) -> Target:
-    return Target(**dict(row._mapping) | {"name": row.name or "", "tags": tuple(row.tags)})
+    # By position: COLUMNS are the fields in their order, and a run may read ten thousand of them.
+    target_id, name, generation, deployment, state, tags, *line = row
+    return Target(target_id, name or "", generation, deployment, state, tuple(tags), *line)

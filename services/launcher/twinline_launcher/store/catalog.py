@@ -35,8 +35,8 @@ class CatalogStore:
             before = session.get(table, row.name)
             if before and all(getattr(before, name) == value for name, value in content.items()):
                 return before
-            new = session.execute(db.insert_ignore(table, self._engine).values(values))
-            if not new.rowcount:  # type: ignore[attr-defined]  # a statement's result has it
+            new = session.execute(db.insert_ignore(table, self._engine).values(values).returning(col(table.name)))
+            if new.scalar() is None:
                 session.execute(sa.update(table).where(col(table.name) == row.name).values(values))
             session.commit()
             return row
@@ -47,7 +47,7 @@ class CatalogStore:
             if row := session.get(table, name):
                 return row
         error, noun = _MISSING[table]
-        raise error(f"no {noun} {name}: apply it first", **{noun.replace(" ", "_"): name})
+        raise error(f"no {noun} {name}: apply it first", name=name)
 
     def find(self, table: type[Row], names: Sequence[str]) -> dict[str, Row]:
         """Those of `names` that exist."""

@@ -94,7 +94,7 @@ class InstanceStore:
         due = sa.select(col(Instance.id)).where(col(Instance.due_time) <= at, free)
         due = due.order_by(col(Instance.due_time)).limit(limit).with_for_update(skip_locked=True)
         # `free` again: on PostgreSQL the inner query may have seen a row that was taken before we got to it.
-        taking = sa.update(Instance).where(col(Instance.id).in_(due.scalar_subquery()), free)
+        taking = sa.update(Instance).where(col(Instance.id).in_(due), free)
         taking = taking.values(lease_owner=owner, lease_until=at + lease)
         taken: Sequence[str] = ()
         soonest = self._next_due(free)

@@ -43,8 +43,8 @@ class ServerStore:
         """Store the definition in place of an earlier one of its name; its machine stays."""
         content = {name: getattr(wanted, name) for name in _DEFINITION}
         with Session(self._engine, expire_on_commit=False) as session:
-            new = session.execute(db.insert_ignore(Server, self._engine).values(wanted.model_dump()))
-            if new.rowcount:  # type: ignore[attr-defined]  # a statement's result has it
+            new = db.insert_ignore(Server, self._engine).values(wanted.model_dump()).returning(col(Server.id))
+            if session.execute(new).scalar() is not None:
                 session.commit()
                 return wanted
             before = session.exec(select(Server).where(Server.name == wanted.name)).one()
@@ -74,8 +74,7 @@ class ServerStore:
     def transitions(self, server_id: str, *, after: int, limit: int) -> Sequence[Transition]:
         """At most `limit` steps of a server's life that follow number `after`, oldest first."""
         with Session(self._engine) as session:
-            following = _history(server_id, after).limit(limit)
-            return session.exec(following).all()
+            return list(session.exec(_history(server_id, after).limit(limit)))
 
     def changes(self, known: Mapping[str, Seen], *, only: Sequence[str] | None = None) -> list[Change]:
         """The servers (the ids `only`, else all) of which there is more than `known`, by name.

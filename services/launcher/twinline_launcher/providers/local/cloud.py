@@ -1,8 +1,8 @@
 """The local cloud's own control plane.
 
-A launch is accepted when the machine's record is on disk. Everything after that is caught up with whenever somebody looks:
-a machine that was accepted and never started is started, an SSH server that should listen is made to, and a machine whose
-body died, or whose host was booted again, is found gone. So the suite may be killed at any point.
+A launch is accepted when the machine's record is on disk. Everything after that is caught up with whenever somebody
+looks: a machine that was accepted and never started is started, an SSH server that should listen is made to, and a
+machine whose body died, or whose host was booted again, is found gone. So the suite may be killed at any point.
 """
 
 import asyncio
@@ -164,12 +164,13 @@ class LocalCloud:
 
     def _shut(self, folder: Folder, record: Record) -> Record:
         """As a firewall would: nobody new gets in, those who are in stay."""
-        if (listener := record.sshd) is None:
+        if (watcher := record.sshd) is None:
             return record
-        sessions = [process for process in processes.descendants(listener) if process != listener]
+        listeners, sessions = processes.below(watcher)
         strays = tuple(process for process in (*record.strays, *sessions) if process.is_alive())
         record = folder.write(record, strays=strays)
-        processes.kill(listener)
+        for process in (*listeners, watcher):
+            processes.end(process)
         return folder.write(record, sshd=None)
 
     def _ended(self, folder: Folder, record: Record) -> Record:

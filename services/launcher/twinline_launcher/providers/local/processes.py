@@ -94,9 +94,11 @@ def of_machine(name: str, known: Iterable[Process] = ()) -> list[Process]:
     return [table[pid].process for pid in ours if pid != os.getpid()]
 
 
-def descendants(of: Process) -> list[Process]:
-    """A process and all below it, as far as they live."""
-    return of_machine("", [of])
+def below(of: Process) -> tuple[list[Process], list[Process]]:
+    """The live children of a process, and all that is below these."""
+    parents = {entry.process: entry.parent for entry in _all()}
+    children = [each for each in of_machine("", [of]) if parents.get(each) == of.pid]
+    return children, [each for each in of_machine("", children) if each not in children]
 
 
 def end_machine(name: str, known: Iterable[Process] = ()) -> bool:
@@ -110,6 +112,15 @@ def end_machine(name: str, known: Iterable[Process] = ()) -> bool:
             kill(process)
         time.sleep(_PAUSE)
     return not of_machine(name, known)
+
+
+def end(process: Process) -> None:
+    """Kill this very process and wait until it is gone, with all that it had open."""
+    kill(process)
+    for _ in range(_ROUNDS):
+        if not process.is_alive():
+            return
+        time.sleep(_PAUSE)
 
 
 def kill(process: Process) -> None:

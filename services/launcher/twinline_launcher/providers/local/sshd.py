@@ -18,6 +18,8 @@ KEY = "ssh_host_ed25519_key"
 
 _PLACES = "/usr/sbin:/usr/local/sbin:/sbin:/usr/lib/openssh:/usr/bin"
 _SEPARATION = Path("/run/sshd")
+# OpenSSH overwrites its environment, and with it the mark that it is found by: so it gets a parent that keeps one.
+_WATCHED = ["/bin/sh", "-c", '"$@"; exit $?', "twinline-sshd"]
 _PATIENCE = 5.0
 _PAUSE = 0.01
 
@@ -61,11 +63,13 @@ def free_port() -> int:
 def start(
     program: str, folder: Folder, port: int, children: Children, environment: Mapping[str, str]
 ) -> Process | None:
-    """Start the server and wait until it listens; None when it ended instead, as it does when the port is taken."""
+    """Start the server and wait until it listens; None when the port is taken or the server ended instead."""
+    if not _is_free(port):
+        return None
     if os.geteuid() == 0:
         _SEPARATION.mkdir(mode=0o755, exist_ok=True)
     configuration = folder.write_file("sshd_config", _configuration(folder, port).encode())
-    command = [program, "-D", "-e", "-f", str(configuration)]
+    command = [*_WATCHED, program, "-D", "-e", "-f", str(configuration)]
     process = children.start(command, env=environment, folder=folder.home, log=folder.console)
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
@@ -78,8 +82,17 @@ def start(
     return None
 
 
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of before do not take it
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+        return True
+
+
 def _listens(port: int, process: Process) -> bool:
-    """Whether a connection is taken, and by our server: a foreign one on the port would have ended ours."""
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex((HOST, port)) == 0 and process.is_alive()

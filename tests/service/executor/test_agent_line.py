@@ -1,0 +1,176 @@
+"""Scripts on v5 hosts: a real gateway, real agents."""
+
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.peers.authority import Certificates
+from tests.peers.eventually import eventually
+from tests.peers.relay import Relay, running_relay
+from tests.peers.serving import Served
+from tests.peers.sshd import Sshd
+from tests.service.agent.processes import AgentProcess, running_agent
+from tests.service.agent_gateway.running import Gateway, gateway_settings, running_gateway
+from tests.service.executor.conftest import Executor, Run, Start, Task
+from tests.service.executor.test_ssh_faults import COUNTED, COUNTING, came_back
+from twinline.agent_gateway.v1 import fleet_pb2
+from twinline.common.v1 import common_pb2
+from twinline.executor.v1 import runs_pb2, targets_pb2
+
+SOON = {"seconds": 1}
+
+
+@dataclass
+class Fleet:
+    """An executor that reaches agents through a gateway, with a relay in between."""
+
+    executor: Executor
+    gateway: Gateway
+    relay: Relay
+    folder: Path
+
+    async def add(self, agent_id: str, name: str = "app-1") -> None:
+        """Register an agent as a v5 target."""
+        agent = targets_pb2.AgentLine(agent_id=agent_id)
+        target = targets_pb2.Target(id=f"target-{name}", name=name, generation=common_pb2.GENERATION_V5, agent=agent)
+        await self.executor.targets.ApplyTargets(targets_pb2.ApplyTargetsRequest(targets=[target]))
+
+    @asynccontextmanager
+    async def agent(self, name: str = "app-1") -> AsyncIterator[AgentProcess]:
+        """A connected agent, registered under that name."""
+        enrollment = await self.gateway.enrollment()
+        await self.add(enrollment.agent_id, name)
+        async with running_agent(self.folder / name, enrollment) as process:
+            connected: bool = await eventually(lambda: self._is_connected(process.agent_id), within=20)
+            assert connected
+            yield process
+
+    async def _is_connected(self, agent_id: str) -> bool:
+        return await self.gateway.state(agent_id) == "CONNECTED"
+
+
+@pytest.fixture
+async def gateway(authority: Certificates, tmp_path: Path, keys: Served) -> AsyncIterator[Gateway]:
+    """The gateway that agents dial."""
+    settings = gateway_settings(authority, tmp_path / "gateway", keys, f"sqlite:///{tmp_path / 'gateway.db'}")
+    async with running_gateway(authority, settings) as running:
+        yield running
+
+
+@pytest.fixture
+async def fleet(start_executor: Start, gateway: Gateway, tmp_path: Path) -> AsyncIterator[Fleet]:
+    """An executor before that gateway."""
+    port = int(gateway.served.bound.mesh.rpartition(":")[2])
+    async with running_relay(port) as relay, start_executor(gateway_address=f"127.0.0.1:{relay.port}") as executor:
+        yield Fleet(executor, gateway, relay, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("command", "state", "status", "signal"),
+    [("true", "SUCCEEDED", 0, 0), ("exit 137", "FAILED", 137, 0), ("kill -9 $$", "FAILED", 137, 9)],
+)
+async def test_an_end_is_told_exactly(fleet: Fleet, command: str, state: str, status: int, signal: int) -> None:
+    async with fleet.agent():
+        task = await fleet.executor.run(command, "app-1")
+    assert (Task.State.Name(task.state), task.exit_status, task.signal) == (f"STATE_{state}", status, signal)
+    assert (task.line, task.reason) == (Task.LINE_AGENT, "")
+
+
+async def test_five_mebibytes_come_back_equal_with_inputs_and_secrets(fleet: Fleet) -> None:
+    await fleet.executor.set_credential("PASSWORD", b"hunter2-hunter2")
+    command = 'printf "%s %s " "$GREETING" "$P"; head -c 5242880 /dev/zero | tr "\\0" "\\377"'
+    async with fleet.agent():
+        inputs = {"GREETING": "text:it's $HOME", "P": "cred:PASSWORD"}
+        task = await fleet.executor.run(command, "app-1", inputs=inputs)
+        expected = b"it's $HOME " + b"*" * 15 + b" " + b"\xff" * 5242880
+        assert task.state == Task.STATE_SUCCEEDED
+        assert task.output_sha256 == hashlib.sha256(expected).hexdigest()
+        assert await fleet.executor.output(task) == expected
+
+
+async def test_one_run_reaches_many_agents_and_both_generations(fleet: Fleet, host: Sshd) -> None:
+    await fleet.executor.add_host(host, "web-1")
+    async with fleet.agent("app-1"), fleet.agent("app-2"):
+        run = await fleet.executor.start('echo "$TWINLINE_SERVER"', selector="name:*-*")
+        assert (await fleet.executor.ended(run.id)).counts.succeeded == 3
+        tasks = await fleet.executor.tasks(run.id)
+        assert [await fleet.executor.output(task) for task in tasks] == [b"app-1\n", b"app-2\n", b"web-1\n"]
+
+
+async def test_a_cut_line_to_the_gateway_loses_and_repeats_nothing(fleet: Fleet) -> None:
+    async with fleet.agent():
+        run = await fleet.executor.start(COUNTING.replace("$HOME", str(fleet.folder)), "app-1")
+        await fleet.executor.task_becomes(run.id, Task.STATE_RUNNING)
+        for seen in (1, 2):
+            assert fleet.relay.cut() > 0
+            await eventually(partial(came_back, fleet.relay, seen))
+        await fleet.executor.ended(run.id)
+        assert await fleet.executor.output(await fleet.executor.task(run.id)) == COUNTED
+    assert (fleet.folder / "runs").read_text() == "run\n"
+
+
+async def test_a_killed_agent_loses_and_repeats_nothing(fleet: Fleet) -> None:
+    async with fleet.agent() as agent:
+        run = await fleet.executor.start(COUNTING.replace("$HOME", str(fleet.folder)), "app-1")
+        await fleet.executor.task_becomes(run.id, Task.STATE_RUNNING)
+        await agent.kill()
+        await agent.start()
+        assert (await fleet.executor.ended(run.id)).state == Run.STATE_SUCCEEDED
+        assert await fleet.executor.output(await fleet.executor.task(run.id)) == COUNTED
+    assert (fleet.folder / "runs").read_text() == "run\n"
+
+
+async def test_a_running_task_is_canceled(fleet: Fleet) -> None:
+    async with fleet.agent():
+        run = await fleet.executor.start("echo begun; sleep 100", "app-1")
+        await fleet.executor.task_becomes(run.id, Task.STATE_RUNNING)
+        await fleet.executor.runs.CancelRun(runs_pb2.CancelRunRequest(run=run.id))
+        assert (await fleet.executor.ended(run.id)).state == Run.STATE_CANCELED
+
+
+async def test_an_agent_that_never_came_is_unreachable_in_the_end(fleet: Fleet) -> None:
+    await fleet.add((await fleet.gateway.enrollment()).agent_id)
+    run = await fleet.executor.start("true", "app-1", reach_timeout=SOON)
+    await fleet.executor.task_becomes(run.id, Task.STATE_PENDING, "AGENT_NEVER_ENROLLED")
+    await fleet.executor.ended(run.id)
+    task = await fleet.executor.task(run.id)
+    assert (task.state, task.reason) == (Task.STATE_UNREACHABLE, "AGENT_NEVER_ENROLLED")
+
+
+async def test_a_task_waits_for_its_agent(fleet: Fleet) -> None:
+    async with fleet.agent() as agent:
+        await agent.stop()
+        run = await fleet.executor.start("echo back", "app-1")
+        await fleet.executor.task_becomes(run.id, Task.STATE_PENDING, "AGENT_OFFLINE")
+        await agent.start()
+        await fleet.executor.ended(run.id)
+        assert await fleet.executor.output(await fleet.executor.task(run.id)) == b"back\n"
+
+
+async def test_a_waiting_task_is_canceled_at_once(fleet: Fleet) -> None:
+    async with fleet.agent() as agent:
+        await agent.stop()
+        run = await fleet.executor.start("echo back", "app-1")
+        await fleet.executor.task_becomes(run.id, Task.STATE_PENDING, "AGENT_OFFLINE")
+        canceled = await fleet.executor.runs.CancelRun(runs_pb2.CancelRunRequest(run=run.id))
+        assert canceled.state == Run.STATE_CANCELED
+        await agent.start()
+
+
+async def test_a_revoked_agent_is_refused(fleet: Fleet) -> None:
+    async with fleet.agent() as agent:
+        await fleet.gateway.fleet.RevokeAgent(fleet_pb2.RevokeAgentRequest(agent_id=agent.agent_id))
+        task = await fleet.executor.run("true", "app-1")
+        assert (task.state, task.reason) == (Task.STATE_REFUSED, "AGENT_REVOKED")
+
+
+async def test_without_a_gateway_v5_targets_are_refused(executor: Executor) -> None:
+    agent = targets_pb2.AgentLine(agent_id="agent-1")
+    target = targets_pb2.Target(id="t1", name="app-1", generation=common_pb2.GENERATION_V5, agent=agent)
+    await executor.targets.ApplyTargets(targets_pb2.ApplyTargetsRequest(targets=[target]))
+    assert (await executor.run("true", "app-1")).reason == "GATEWAY_NOT_CONFIGURED"

@@ -1,0 +1,188 @@
+"""Runs: what is refused before anything happens, and what is kept."""
+
+import asyncio
+import uuid
+from pathlib import Path
+
+import pytest
+
+from tests.peers.sshd import Sshd
+from tests.service.executor.conftest import Executor, Run, Task
+from twinline.executor.v1 import runs_pb2, scripts_pb2, targets_pb2
+from twinline_executor.errors import (
+    InputMalformed,
+    InputMissing,
+    RunNotFound,
+    ScriptNotFound,
+    SelectionEmpty,
+    SelectorMalformed,
+    TargetNotFound,
+)
+from twinline_kit.errors import InvalidArgument
+from twinline_kit.pages import BadPageToken
+
+SCRIPT = b"""#!/bin/sh
+# ---
+# RightScript Name: greet
+# Inputs:
+#   WHOM:
+#     Required: true
+#   PORT:
+#     Default: text:8080
+#     Possible Values: ["text:8080", "text:8443"]
+# ...
+printf '%s %s' "$WHOM" "$PORT"
+"""
+SECRET = b"hunter2-hunter2-hunter2"
+
+
+async def test_twenty_equal_requests_at_once_make_one_run(executor: Executor, host: Sshd) -> None:
+    await executor.add_host(host)
+    request_id = str(uuid.uuid4())
+    command = "echo run >> $HOME/runs"
+    answers = await asyncio.gather(*(executor.start(command, "web-1", request_id=request_id) for _ in range(20)))
+    assert len({run.id for run in answers}) == 1
+    await executor.ended(answers[0].id)
+    assert (await executor.start("something else", "web-1", request_id=request_id)).id == answers[0].id
+    assert (host.home / "runs").read_text() == "run\n"
+
+
+async def test_a_selector_picks_the_targets(executor: Executor, host: Sshd) -> None:
+    for name in ("web-1", "web-2", "db-1"):
+        await executor.add_host(host, name)
+    run = await executor.start("true", selector="name:web-* and tag:role=web")
+    assert (run.counts.total, run.selector) == (2, "name:web-* and tag:role=web")
+    assert [task.target_name for task in await executor.tasks(run.id)] == ["web-1", "web-2"]
+    assert (await executor.ended(run.id)).counts.succeeded == 2
+
+
+@pytest.mark.parametrize(
+    ("selector", "error"),
+    [
+        ("", SelectionEmpty),
+        ("name:nothing", SelectionEmpty),
+        ("name:(", SelectorMalformed),
+        ("frob:x", SelectorMalformed),
+    ],
+)
+async def test_a_run_on_nothing_is_refused(executor: Executor, selector: str, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        await executor.start("true", selector=selector)
+
+
+async def test_all_unknown_targets_are_named(executor: Executor, host: Sshd) -> None:
+    await executor.add_host(host)
+    with pytest.raises(TargetNotFound, match="web-8, web-9"):
+        await executor.start("true", "web-8", "web-1", "web-9")
+
+
+async def test_a_target_is_found_by_id_and_counts_once(executor: Executor, host: Sshd) -> None:
+    await executor.add_host(host)
+    assert (await executor.start("true", "web-1", "target-web-1")).counts.total == 1
+
+
+async def test_a_stored_script_runs_with_its_defaults(executor: Executor, host: Sshd) -> None:
+    await executor.add_host(host)
+    pushed = await executor.scripts.PushScript(scripts_pb2.PushScriptRequest(source=SCRIPT))
+    request = runs_pb2.StartRunRequest(
+        request_id="r1", script="greet", targets=["web-1"], inputs={"WHOM": "text:world"}
+    )
+    run = await executor.ended((await executor.runs.StartRun(request)).id)
+    assert (run.script, run.revision) == ("greet", pushed.revision)
+    assert dict(run.inputs) == {"WHOM": "text:world", "PORT": "text:8080"}
+    assert await executor.output(await executor.task(run.id)) == b"world 8080"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "error", "subjects"),
+    [
+        ({}, InputMissing, ["WHOM"]),
+        ({"WHOM": "ignore"}, InputMissing, ["WHOM"]),
+        ({"WHOM": "world", "PORT": "text:1"}, InputMalformed, ["PORT", "WHOM"]),
+        ({"WHOM": "text:x", "BAD NAME": "text:x", "TWINLINE_RUN": "text:x", "UID": "text:0"}, InputMalformed,
+         ["BAD NAME", "TWINLINE_RUN", "UID"]),
+    ],
+)  # fmt: skip
+async def test_inputs_are_refused_with_all_that_is_wrong(
+    executor: Executor, host: Sshd, inputs: dict[str, str], error: type[InputMissing], subjects: list[str]
+) -> None:
+    await executor.add_host(host)
+    await executor.scripts.PushScript(scripts_pb2.PushScriptRequest(source=SCRIPT))
+    request = runs_pb2.StartRunRequest(request_id="r1", script="greet", targets=["web-1"], inputs=inputs)
+    with pytest.raises(error) as refused:
+        await executor.runs.StartRun(request)
+    assert sorted(violation.subject for violation in refused.value.violations) == subjects
+
+
+async def test_a_secret_is_masked_across_chunks_and_not_in_the_database(
+    executor: Executor, host: Sshd, tmp_path: Path
+) -> None:
+    await executor.add_host(host)
+    await executor.set_credential("PASSWORD", SECRET)
+    half = len(SECRET) // 2
+    command = f'[ "$P" = {SECRET[:half].decode()}""{SECRET[half:].decode()} ] || exit 9; echo "<$P>"; '
+    command += f"printf %s {SECRET[:half].decode()}; sleep 0.5; printf %s {SECRET[half:].decode()}; printf hunter2"
+    task = await executor.run(command, "web-1", inputs={"P": "cred:PASSWORD"})
+    mask = b"*" * len(SECRET)
+    assert task.exit_status == 0
+    assert await executor.output(task) == b"<" + mask + b">\n" + mask + b"hunter2"
+    assert dict((await executor.runs.GetRun(runs_pb2.GetRunRequest(run=task.run))).inputs) == {"P": "cred:PASSWORD"}
+    assert all(SECRET not in path.read_bytes() for path in tmp_path.glob("executor.db*"))
+
+
+async def test_an_unknown_credential_refuses_every_task(executor: Executor, host: Sshd) -> None:
+    await executor.add_host(host)
+    task = await executor.run("true", "web-1", inputs={"P": "cred:NO_SUCH"})
+    assert (task.state, task.reason) == (Task.STATE_REFUSED, "CREDENTIAL_NOT_FOUND")
+
+
+async def test_a_run_that_names_nothing_is_refused(executor: Executor) -> None:
+    with pytest.raises(InvalidArgument, match="nothing to run"):
+        await executor.runs.StartRun(runs_pb2.StartRunRequest(request_id="r1", targets=["x"]))
+    with pytest.raises(InvalidArgument, match="request_id is empty"):
+        await executor.runs.StartRun(runs_pb2.StartRunRequest(command="true", targets=["x"]))
+    with pytest.raises(ScriptNotFound):
+        await executor.runs.StartRun(runs_pb2.StartRunRequest(request_id="r1", script="no such", targets=["x"]))
+    with pytest.raises(RunNotFound):
+        await executor.runs.GetRun(runs_pb2.GetRunRequest(run="run-none"))
+
+
+async def test_lists_come_in_pages(executor: Executor, host: Sshd) -> None:
+    for name in ("web-1", "web-2", "web-3"):
+        await executor.add_host(host, name)
+    runs = [await executor.start("true", selector="name:web-*") for _ in range(3)]
+    first = await executor.runs.ListRuns(runs_pb2.ListRunsRequest(page_size=2))
+    request = runs_pb2.ListRunsRequest(page_size=2, page_token=first.next_page_token)
+    second = await executor.runs.ListRuns(request)
+    assert [run.id for run in [*first.runs, *second.runs]] == [run.id for run in reversed(runs)]
+    assert second.next_page_token == ""
+    page = await executor.runs.ListTasks(runs_pb2.ListTasksRequest(run=runs[0].id, page_size=2))
+    assert [task.target_name for task in page.tasks] == ["web-1", "web-2"]
+    of_another = runs_pb2.ListTasksRequest(run=runs[1].id, page_size=2, page_token=page.next_page_token)
+    with pytest.raises(BadPageToken):
+        await executor.runs.ListTasks(of_another)
+
+
+async def test_a_deleted_target_keeps_its_runs_and_its_id(executor: Executor, host: Sshd) -> None:
+    await executor.add_host(host)
+    task = await executor.run("echo kept", "web-1")
+    await executor.targets.DeleteTarget(targets_pb2.DeleteTargetRequest(target="web-1"))
+    assert (await executor.task(task.run)).target_name == "web-1"
+    with pytest.raises(TargetNotFound):
+        await executor.start("true", "web-1")
+
+
+async def test_a_watcher_sees_every_task_and_the_end(executor: Executor, host: Sshd) -> None:
+    for number in range(8):
+        await executor.add_host(host, f"web-{number}")
+    started = await executor.start("exit $((${TWINLINE_SERVER#web-} % 2))", selector="name:web-*")
+    last: dict[str, Task] = {}
+    run = Run()
+    async for response in executor.runs.WatchRun(runs_pb2.WatchRunRequest(run=started.id)):
+        run = response.run
+        last |= {task.id: task for task in response.tasks}
+    assert (run.state, run.counts.succeeded, run.counts.failed) == (Run.STATE_FAILED, 4, 4)
+    assert sorted(last.values(), key=str) == sorted(await executor.tasks(run.id), key=str)
+    assert {task.state for task in last.values()} == {Task.STATE_SUCCEEDED, Task.STATE_FAILED}
+    async for response in executor.runs.WatchRun(runs_pb2.WatchRunRequest(run=started.id, run_only=True)):
+        assert (response.run, len(response.tasks)) == (run, 0)

@@ -1,0 +1,166 @@
+"""The stores, on SQLite and PostgreSQL."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+
+from twinline_executor.models import METADATA
+from twinline_executor.rows import Result, Run, Target, Task
+from twinline_executor.states import Line, RunState, State
+from twinline_executor.store.output import ROW, OutputStore
+from twinline_executor.store.owners import OwnerStore
+from twinline_executor.store.results import ResultStore
+from twinline_executor.store.runs import RunStore
+from twinline_executor.store.targets import TargetStore
+from twinline_kit import db
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, 678000, UTC)
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[sa.Engine]:
+    """A migrated database."""
+    engine = db.open(database_url)
+    db.migrate(engine, "twinline_executor")
+    yield engine
+    engine.dispose()
+
+
+def new_run(engine: sa.Engine, count: int = 3, **fields: object) -> tuple[Run, list[Task]]:
+    """A stored run with tasks task-0, task-1 …"""
+    values: dict[str, object] = {
+        "id": "run-1", "request_id": "r1", "script": "", "revision": 0, "command": "true", "selector": "",
+        "inputs": {}, "timeout": None, "reach_timeout": 300.0, "started_by": "me", "create_time": NOW, "owner": "a",
+    }  # fmt: skip
+    run = Run(**values | fields)  # type: ignore[arg-type]
+    prefix = "task" if run.id == "run-1" else run.id
+    tasks = [Task(f"{prefix}-{n}", run.id, f"t{n}", f"web-{n}", Line.SSH, "", NOW, change=n + 1) for n in range(count)]
+    return RunStore(engine).create(run, tasks), tasks
+
+
+def result(task: str, data: bytes = b"", *, at: int = 0, state: State = State.SUCCEEDED, change: int = 100) -> Result:
+    """A result whose output follows the first `at` bytes."""
+    settled = state not in (State.RUNNING, State.UNKNOWN)
+    return Result(
+        task, at, state, settled, "", "", 0 if settled else None, 0, at + len(data), False, "", NOW, NOW, change, data
+    )
+
+
+def test_the_migrations_make_the_tables_that_the_code_expects(engine: sa.Engine) -> None:
+    db.migrate(engine, "twinline_executor")
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
+
+
+def test_a_repeated_request_returns_the_first_run(engine: sa.Engine) -> None:
+    first, _ = new_run(engine)
+    assert RunStore(engine).create(replace(first, id="run-2"), []).id == "run-1"
+    assert RunStore(engine).get("run-1") == first
+
+
+def test_a_batch_is_stored_and_what_another_wrote_is_left_alone(engine: sa.Engine) -> None:
+    new_run(engine)
+    results, output = ResultStore(engine), OutputStore(engine)
+    assert results.record([result("task-0", b"a"), result("task-1", b"b", state=State.RUNNING)]) == set()
+    late = [result("task-0", b"x", at=1), result("task-1", b"y"), result("task-2", b"c")]
+    assert results.record(late) == {"task-0", "task-1"}
+    assert [output.read(f"task-{n}", 0, 10) for n in range(3)] == [b"a", b"b", b"c"]
+    assert results.record([result("task-1", b"bb", at=1)]) == set()
+    assert output.read("task-1", 0, 10) == b"bbb"
+
+
+@pytest.mark.parametrize(("offset", "limit"), [(0, 10), (3, 4), (7, 100), (2, 1), (50, 5)])
+def test_output_is_read_from_any_offset(engine: sa.Engine, offset: int, limit: int) -> None:
+    new_run(engine)
+    pieces = [b"ab", b"cde", b"f", b"ghijkl"]
+    stored = b""
+    for piece in pieces:
+        ResultStore(engine).record([result("task-0", piece, at=len(stored), state=State.RUNNING)])
+        stored += piece
+    assert OutputStore(engine).read("task-0", offset, limit) == stored[offset : offset + limit]
+
+
+def test_large_output_is_kept_in_rows_of_bounded_size(engine: sa.Engine) -> None:
+    new_run(engine)
+    data = bytes(range(256)) * 4096
+    ResultStore(engine).record([result("task-0", data)])
+    with engine.connect() as connection:
+        sizes = connection.execute(sa.text("SELECT length(data) FROM output")).scalars().all()
+    assert max(sizes) == ROW
+    assert OutputStore(engine).read("task-0", ROW - 3, 10) == data[ROW - 3 : ROW + 7]
+
+
+def test_a_run_ends_with_its_tasks_and_may_turn_better(engine: sa.Engine) -> None:
+    new_run(engine, 2)
+    results, runs = ResultStore(engine), RunStore(engine)
+    results.record([result("task-0")])
+    assert results.close_run("run-1", at=NOW) is RunState.RUNNING
+    results.record([result("task-1", state=State.UNKNOWN)])
+    assert results.close_run("run-1", at=NOW) is RunState.FAILED
+    assert (runs.get("run-1").open, runs.get("run-1").end_time) == (True, NOW)
+    results.record([result("task-1")])
+    assert results.close_run("run-1", at=NOW) is RunState.SUCCEEDED
+    assert not runs.get("run-1").open
+    assert runs.counts(["run-1"]) == {"run-1": {State.SUCCEEDED: 2}}
+
+
+def test_changes_are_read_in_pages(engine: sa.Engine) -> None:
+    new_run(engine)
+    ResultStore(engine).record([result("task-0", change=50), result("task-1", change=50)])
+    runs = RunStore(engine)
+    first = runs.tasks_changed("run-1", after=(-1, ""), limit=2)
+    second = runs.tasks_changed("run-1", after=(first[-1].change, first[-1].id), limit=2)
+    assert [task.id for task in [*first, *second]] == ["task-2", "task-0", "task-1"]
+
+
+def test_only_the_runs_of_the_dead_are_claimed(engine: sa.Engine) -> None:
+    owners = OwnerStore(engine)
+    new_run(engine)
+    new_run(engine, 1, id="run-2", request_id="r2", owner="b")
+    for replica in ("b", "c", "d"):
+        assert owners.beat(replica) is False
+    for replica in ("c", "d"):
+        owners.claim(replica)
+    assert (owners.owned("b"), owners.owned("c"), owners.owned("d")) == ({"run-2": False}, {"run-1": False}, {})
+    run, tasks = owners.open_run("run-1")
+    assert (run.owner, len(tasks)) == ("c", 3)
+
+
+def test_a_replica_that_still_beats_is_not_buried(engine: sa.Engine) -> None:
+    owners = OwnerStore(engine)
+    owners.beat("a")
+    seen = owners.beats()["a"]
+    assert owners.beat("a") is True
+    owners.bury("a", seen)
+    assert owners.beats() == {"a": seen + 1}
+    owners.bury("a")
+    assert owners.beats() == {}
+
+
+def test_a_learned_host_key_stays_for_the_address_it_was_learned_at(engine: sa.Engine) -> None:
+    targets = TargetStore(engine)
+    target = Target("t1", "web-1", 4, host="192.0.2.1", port=22, username="root", cloud_key="k")
+    targets.apply([target], at=NOW)
+    assert targets.learn_host_key("t1", "192.0.2.1", 22, "ssh-ed25519 A") == "ssh-ed25519 A"
+    assert targets.learn_host_key("t1", "192.0.2.1", 22, "ssh-ed25519 B") == "ssh-ed25519 A"
+    assert targets.learn_host_key("t1", "192.0.2.9", 22, "ssh-ed25519 B") == ""
+    kept = targets.apply([replace(target, state="operational")], at=NOW)[0]
+    assert (kept.host_key, kept.host_key_learned) == ("ssh-ed25519 A", True)
+    moved = targets.apply([replace(target, host="192.0.2.2")], at=NOW)[0]
+    assert (moved.host_key, moved.host_key_learned) == ("", False)
+
+
+def test_a_cancel_is_seen_by_the_owner_alone(engine: sa.Engine) -> None:
+    new_run(engine)
+    RunStore(engine).cancel("run-1")
+    owners = OwnerStore(engine)
+    assert (owners.canceled("a", set()), owners.canceled("a", {"run-1"}), owners.canceled("b", set())) == (
+        ["run-1"],
+        [],
+        [],
+    )

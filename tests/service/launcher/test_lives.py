@@ -1,0 +1,193 @@
+"""Servers of both generations through their whole lives, with every service real."""
+
+import uuid
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.peers.eventually import eventually
+from tests.service.launcher.world import Launcher, World, outcomes, state_of
+from twinline.agent_gateway.v1 import fleet_pb2
+from twinline.executor.v1 import targets_pb2
+from twinline.launcher.v1 import servers_pb2
+from twinline_kit.errors import InvalidArgument, NotFound
+from twinline_launcher.errors import IllegalTransition
+from twinline_launcher.providers.local import processes
+
+WHOLE_LIFE = ["PENDING", "BOOTING", "OPERATIONAL", "DECOMMISSIONING", "SHUTTING_DOWN", "TERMINATED"]
+
+
+async def target(world: World, name: str = "web-1") -> targets_pb2.Target:
+    return await world.targets().GetTarget(targets_pb2.GetTargetRequest(target=name))
+
+
+async def is_forgotten(world: World, name: str = "web-1") -> bool:
+    try:
+        await target(world, name)
+    except NotFound:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("image", ["v4", "v5"])
+async def test_a_server_boots_decommissions_and_leaves_no_process(launcher: Launcher, world: World, image: str) -> None:
+    await launcher.server(image=image)
+    server = await launcher.operational()
+    assert outcomes(server) == {"hello": "succeeded"}
+    assert processes.of_machine(server.current.id)
+    await launcher.terminate()
+    await launcher.becomes("TERMINATED")
+    assert await launcher.history() == WHOLE_LIFE
+    assert await world.run_names() == ["hello", "bye"]
+    assert not processes.of_machine(server.current.id)
+
+
+@pytest.mark.parametrize(("image", "line"), [("v4", "ssh"), ("v5", "agent")])
+async def test_the_executor_knows_the_machine_while_it_lives(
+    launcher: Launcher, world: World, image: str, line: str
+) -> None:
+    await launcher.server(image=image, tags=["role=web"])
+    server = await launcher.operational()
+    known: targets_pb2.Target = await eventually(partial(in_state, world, "operational"))
+    assert (known.id, known.name, known.tags, known.WhichOneof("line")) == (
+        server.current.id, "web-1", ["role=web"], line,
+    )  # fmt: skip
+    assert not known.ssh.host_key_learned
+    await launcher.terminate()
+    await launcher.becomes("TERMINATED")
+    await eventually(partial(is_forgotten, world))
+
+
+async def in_state(world: World, state: str) -> targets_pb2.Target:
+    known = await target(world)
+    assert known.state == state
+    return known
+
+
+async def test_the_agent_of_a_terminated_server_is_revoked(launcher: Launcher, world: World) -> None:
+    await launcher.server(image="v5")
+    agent_id = (await launcher.operational()).current.agent_id
+    await launcher.terminate()
+    await launcher.becomes("TERMINATED")
+    agent = await world.gateway.fleet.GetAgent(fleet_pb2.GetAgentRequest(agent_id=agent_id))
+    assert agent.state == fleet_pb2.Agent.STATE_REVOKED
+
+
+@pytest.mark.parametrize("image", ["v4", "v5"])
+async def test_what_scripts_leave_behind_ends_with_the_machine(launcher: Launcher, world: World, image: str) -> None:
+    await world.script("#!/bin/sh\nsetsid sleep 1003 >/dev/null 2>&1 </dev/null &\n", "leaver")
+    await launcher.template(boot=["leaver"])
+    await launcher.server(image=image)
+    machine = (await launcher.operational()).current.id
+    assert b"sleep\x001003\x00" in {command(pid.pid) for pid in processes.of_machine(machine)}
+    await launcher.terminate()
+    await launcher.becomes("TERMINATED")
+    assert not processes.of_machine(machine)
+
+
+async def test_a_machine_that_vanished_is_terminated_with_that_cause(launcher: Launcher) -> None:
+    await launcher.server()
+    server = await launcher.operational()
+    processes.end_machine(server.current.id)
+    gone = await launcher.becomes("TERMINATED")
+    assert "vanished" in gone.current.cause
+    assert gone.current.HasField("terminate_time")
+
+
+async def test_a_repeated_launch_request_launches_nothing_and_is_of_one_server(launcher: Launcher) -> None:
+    request_id = str(uuid.uuid4())
+    await launcher.server()
+    await launcher.server("web-2")
+    server = await launcher.operational(request_id=request_id)
+    again = await launcher.launch(request_id=request_id)
+    assert (again.current.id, state_of(again)) == (server.current.id, "OPERATIONAL")
+    with pytest.raises(InvalidArgument):
+        await launcher.launch("web-2", request_id=request_id)
+    with pytest.raises(IllegalTransition):
+        await launcher.launch()
+
+
+async def test_a_relaunch_makes_another_machine_from_the_next_definition(launcher: Launcher) -> None:
+    await launcher.server()
+    first = await launcher.operational()
+    await launcher.server(image="v5", tags=["role=new"])
+    assert (await launcher.get()).generation == first.generation
+    await launcher.terminate()
+    await launcher.becomes("TERMINATED")
+    second = await launcher.operational()
+    assert second.current.id != first.current.id
+    assert (second.generation, second.current.address) == (5, "")
+    assert await launcher.history() == [*WHOLE_LIFE, "PENDING", "BOOTING", "OPERATIONAL"]
+
+
+async def test_a_server_can_be_terminated_while_it_boots(launcher: Launcher, world: World) -> None:
+    await world.script("#!/bin/sh\nsleep 1000\n", "slow")
+    await launcher.template(boot=["slow"], decommission=["bye"])
+    await launcher.server()
+    machine = (await launcher.launch()).current.id
+    await launcher.becomes("BOOTING")
+    await launcher.terminate()
+    await launcher.becomes("TERMINATED")
+    assert not processes.of_machine(machine)
+
+
+async def test_inputs_are_frozen_with_their_origin_and_reach_the_script(launcher: Launcher, world: World) -> None:
+    seen = world.folder / "seen"
+    await world.script(f"{HEADER}\necho $A $B $C > {seen}\n", "asks")
+    await launcher.template(boot=["asks"], inputs={"A": "text:template", "B": "text:template"})
+    await launcher.server(inputs={"B": "text:server", "OTHER": "text:x"})
+    server = await launcher.operational(inputs={"C": "text:launch"})
+    assert seen.read_text() == "template server launch\n"
+    await launcher.server(inputs={"B": "text:changed"})
+    frozen = {each.name: (each.value, each.origin) for each in (await launcher.get()).current.inputs}
+    assert frozen == {each.name: (each.value, each.origin) for each in server.current.inputs}
+    assert (frozen["A"], frozen["B"], frozen["C"]) == (
+        ("text:template", "template"), ("text:server", "server"), ("text:launch", "launch"),
+    )  # fmt: skip
+
+
+async def test_watchers_are_told_every_state_of_every_server_they_follow(launcher: Launcher) -> None:
+    await launcher.server()
+    await launcher.server("web-2", image="v5")
+    seen: dict[str, list[str]] = {}
+    watch = launcher.servers.WatchServers(servers_pb2.WatchServersRequest(), timeout=60)
+    await launcher.launch()
+    await launcher.launch("web-2")
+    async for change in watch:
+        told = seen.setdefault(change.server.name, [])
+        told += [servers_pb2.ServerState.Name(each.to).removeprefix("SERVER_STATE_") for each in change.transitions]
+        if state_of(change.server) == "OPERATIONAL" and told[-1] == "OPERATIONAL":
+            await launcher.terminate(change.server.name)
+        if [each[-1:] for each in seen.values()] == [["TERMINATED"], ["TERMINATED"]]:
+            break
+    assert seen == {"web-1": WHOLE_LIFE, "web-2": WHOLE_LIFE}
+
+
+async def test_a_watch_that_comes_late_is_told_the_present_machine_s_past(launcher: Launcher) -> None:
+    await launcher.server()
+    await launcher.operational()
+    watch = launcher.servers.WatchServers(servers_pb2.WatchServersRequest(servers=["web-1"]), timeout=30)
+    async for change in watch:
+        assert [each.to for each in change.transitions] == [2, 3, 4]
+        break
+    with pytest.raises(NotFound):
+        async for _ in launcher.servers.WatchServers(servers_pb2.WatchServersRequest(servers=["nobody"])):
+            pass
+
+
+HEADER = """#!/bin/sh
+# ---
+# RightScript Name: asks
+# Inputs:
+#   A: {Required: true}
+#   B: {Required: true}
+#   C: {Required: true}
+# ..."""
+
+
+def command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""

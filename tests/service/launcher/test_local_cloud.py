@@ -1,0 +1,254 @@
+"""The local cloud alone: real processes, a real sshd."""
+
+import asyncio
+import json
+import stat
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import asyncssh
+import pytest
+
+from tests.peers.eventually import eventually
+from twinline_kit import clock
+from twinline_kit.errors import Error
+from twinline_launcher.models import Generation
+from twinline_launcher.providers import LaunchSpec, Machine, Power
+from twinline_launcher.providers.local import LocalCloud, processes
+from twinline_launcher.providers.local.processes import Process
+
+KEY = asyncssh.generate_private_key("ssh-ed25519")
+TOKEN = "machine-1"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path / "cloud"
+    for record in (tmp_path / "cloud" / "instances").glob("*/machine.json"):
+        processes.end_machine(record.parent.name)
+
+
+@pytest.fixture
+def another(folder: Path) -> Iterator[Callable[[], LocalCloud]]:
+    """Makes control planes of the one cloud."""
+    made: list[LocalCloud] = []
+
+    def make() -> LocalCloud:
+        made.append(LocalCloud(folder, clock=clock.now))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
+def cloud(another: Callable[[], LocalCloud]) -> LocalCloud:
+    return another()
+
+
+def spec(generation: Generation = Generation.V4, token: str = TOKEN, **more: object) -> LaunchSpec:
+    public_key = KEY.export_public_key().decode().strip()
+    made = LaunchSpec(token, "web-1", generation, "image", "local-small", public_key, ("ssh",))
+    return replace(made, **more)  # type: ignore[arg-type]
+
+
+async def opened(cloud: LocalCloud, **more: object) -> Machine:
+    """A v4 machine with port 22 open."""
+    await cloud.apply_group("ssh", [22])
+    return await cloud.launch(spec(**more))  # type: ignore[arg-type]
+
+
+def login(machine: Machine) -> "asyncssh.SSHClientConnectionOptions":
+    host, _, port = machine.address.rpartition(":")
+    known = asyncssh.import_known_hosts(f"[{host}]:{port} {machine.host_key}")
+    return asyncssh.SSHClientConnectionOptions(
+        host=host, port=int(port), username=machine.username, client_keys=[KEY], known_hosts=known, config=None
+    )
+
+
+async def ssh(machine: Machine, command: str) -> str:
+    options = login(machine)
+    async with asyncssh.connect(options.host, options.port, options=options) as connection:
+        return str((await connection.run(command, check=True)).stdout).strip()
+
+
+async def is_open(machine: Machine) -> bool:
+    host, _, port = machine.address.rpartition(":")
+    try:
+        _, writer = await asyncio.open_connection(host, int(port))
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+async def test_a_v4_machine_lets_the_launch_key_in_and_has_its_own_home(cloud: LocalCloud, folder: Path) -> None:
+    machine = await opened(cloud)
+    assert machine.power is Power.RUNNING
+    assert await ssh(machine, "echo $HOME $TWINLINE_INSTANCE") == f"{folder}/instances/{TOKEN}/home {TOKEN}"
+
+
+async def test_a_repeated_launch_finds_the_machine(cloud: LocalCloud) -> None:
+    first = await opened(cloud)
+    assert await cloud.launch(spec()) == first == await cloud.describe(TOKEN)
+    assert len([each for each in processes.of_machine(TOKEN) if b"twinline-machine" in command(each)]) == 1
+
+
+async def test_launches_at_once_make_one_machine(another: Callable[[], LocalCloud]) -> None:
+    machines = await asyncio.gather(*(another().launch(spec()) for _ in range(5)))
+    assert len({machine.address for machine in machines}) == 1
+    assert len([each for each in processes.of_machine(TOKEN) if b"twinline-machine" in command(each)]) == 1
+
+
+async def test_machines_outlive_the_suite_and_are_found_again(another: Callable[[], LocalCloud]) -> None:
+    before = another()
+    machine = await opened(before)
+    before.close()
+    assert await another().describe(TOKEN) == machine
+    assert await ssh(machine, "echo still here") == "still here"
+
+
+async def test_port_22_follows_the_security_groups_and_sessions_stay(cloud: LocalCloud) -> None:
+    machine = await cloud.launch(spec())
+    assert not await is_open(machine)
+    await cloud.apply_group("ssh", [22, 80])
+    options = login(machine)
+    async with asyncssh.connect(options.host, options.port, options=options) as connection:
+        await cloud.apply_group("ssh", [80])
+        assert not await is_open(machine)
+        assert (await connection.run("echo inside")).stdout == "inside\n"
+        await cloud.terminate(TOKEN)
+        await asyncio.wait_for(connection.wait_closed(), 5)
+
+
+async def test_a_dead_ssh_server_is_started_again(cloud: LocalCloud) -> None:
+    machine = await opened(cloud)
+    for process in processes.of_machine(TOKEN):
+        if b"sshd" in command(process):
+            processes.end(process)
+    assert not await is_open(machine)
+    again = await cloud.describe(TOKEN)
+    assert again is not None
+    assert (again.address, await is_open(again)) == (machine.address, True)
+
+
+async def test_terminate_ends_detached_processes_and_keeps_only_the_bill(cloud: LocalCloud, folder: Path) -> None:
+    machine = await opened(cloud)
+    await ssh(machine, "setsid sh -c 'sleep 1000 & env -i sleep 1001' >/dev/null 2>&1 </dev/null & sleep 0.2")
+    assert len([each for each in processes.of_machine(TOKEN) if b"sleep\x00100" in command(each)]) >= 2
+    ended = await cloud.terminate(TOKEN)
+    assert (ended.power, ended.run_time) == (Power.GONE, machine.run_time)
+    assert not processes.of_machine(TOKEN)
+    assert sorted(each.name for each in (folder / "instances" / TOKEN).iterdir()) == ["console", "machine.json"]
+    assert await cloud.terminate(TOKEN) == ended == await cloud.describe(TOKEN)
+
+
+async def test_a_launch_that_comes_after_the_end_makes_nothing(cloud: LocalCloud) -> None:
+    await cloud.terminate(TOKEN)
+    assert (await cloud.launch(spec())).power is Power.GONE
+    assert not processes.of_machine(TOKEN)
+
+
+async def test_a_machine_whose_processes_died_is_gone_and_bills_no_more(cloud: LocalCloud) -> None:
+    machine = await opened(cloud)
+    processes.end_machine(TOKEN)
+    found = await cloud.describe(TOKEN)
+    assert found is not None
+    assert (found.power, found.run_time) == (Power.GONE, machine.run_time)
+    assert found.end_time
+
+
+async def test_after_a_boot_of_the_host_the_machine_is_gone_and_strangers_are_left_alone(
+    cloud: LocalCloud, folder: Path
+) -> None:
+    await opened(cloud)
+    processes.end_machine(TOKEN)
+    stranger = subprocess.Popen(["sleep", "1000"])
+    try:
+        record = folder / "instances" / TOKEN / "machine.json"
+        content = json.loads(record.read_text())
+        taken = next(each for each in processes.of_machine("", [known(stranger.pid)]))
+        content |= {"boot_id": "another", "body": {"pid": taken.pid, "start": taken.start}}
+        record.write_text(json.dumps(content))
+        found = await cloud.describe(TOKEN)
+        assert found is not None
+        assert found.power is Power.GONE
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+async def test_a_process_id_that_is_used_again_is_never_killed() -> None:
+    stranger = subprocess.Popen(["sleep", "1000"])
+    try:
+        before = Process(stranger.pid, known(stranger.pid).start - 1)
+        processes.kill(before)
+        assert processes.end_machine("nobody", [before])
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+async def test_a_launch_that_was_cut_short_is_finished_by_the_next_look(
+    another: Callable[[], LocalCloud], folder: Path
+) -> None:
+    await opened(another())
+    processes.end_machine(TOKEN)
+    record = folder / "instances" / TOKEN / "machine.json"
+    accepted = json.loads(record.read_text()) | {"run_time": None, "body": None, "sshd": None, "boot_id": ""}
+    record.write_text(json.dumps(accepted))
+    found = await another().describe(TOKEN)
+    assert found is not None
+    assert await ssh(found, "echo up") == "up"
+
+
+async def test_a_port_that_somebody_took_meanwhile_is_given_up_for_another(cloud: LocalCloud) -> None:
+    machine = await cloud.launch(spec())
+    server = await asyncio.start_server(lambda *_: None, *machine.address.split(":"))
+    async with server:
+        await cloud.apply_group("ssh", [22])
+        found = await cloud.describe(TOKEN)
+        assert found is not None
+        assert found.address != machine.address
+        assert await ssh(found, "echo elsewhere") == "elsewhere"
+
+
+async def test_a_v5_machine_restarts_its_agent_listens_nowhere_and_hides_its_user_data(
+    cloud: LocalCloud, folder: Path
+) -> None:
+    machine = await cloud.launch(spec(Generation.V5, user_data=b"{}"))
+    path = folder / "instances" / TOKEN / "user-data.json"
+    assert (machine.address, stat.S_IMODE(path.stat().st_mode)) == ("", 0o600)
+    console = folder / "instances" / TOKEN / "console"
+    await eventually(lambda: console.read_text().count("user-data") >= 2)
+    await cloud.terminate(TOKEN)
+    assert not path.exists()
+
+
+async def test_without_sshd_a_v4_launch_says_what_to_install(folder: Path) -> None:
+    with pytest.raises(Error, match="apt-get install openssh-server") as refusal:
+        await LocalCloud(folder, clock=clock.now, sshd_program="/no/such/sshd").launch(spec())
+    assert refusal.value.reason == "SSHD_MISSING"
+
+
+@pytest.mark.parametrize("token", ["../up", "", "A", "x" * 65])
+async def test_a_token_that_is_no_folder_name_is_refused(cloud: LocalCloud, token: str) -> None:
+    with pytest.raises(Error):
+        await cloud.launch(spec(token=token))
+
+
+def command(process: Process) -> bytes:
+    try:
+        return Path(f"/proc/{process.pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def known(pid: int) -> Process:
+    stat_line = Path(f"/proc/{pid}/stat").read_text()
+    return Process(pid, int(stat_line.rpartition(")")[2].split()[19]))

@@ -1,0 +1,69 @@
+"""The mistakes people make: one line, what to do, the right exit code, and never a traceback."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.suite.running import Suite
+
+pytestmark = pytest.mark.timeout(180)
+
+BROKEN = "#!/bin/sh\n# ---\n# RightScript Name: broken\n# Inpust: {}\n# ...\n"
+MISSING = "kind: ServerTemplate\nname: bad\nboot: [no-such-script]\n"
+
+MISTAKES = [
+    (["keyz"], 2, "did you mean 'keys'"),
+    (["keys", "shwo"], 2, "did you mean 'show'"),
+    (["keys", "show"], 2, "missing argument"),
+    (["keys", "list", "-o", "xml"], 2, "xml"),
+    (["keys", "show", "site-kye"], 2, "did you mean site-key?"),
+    (["keys", "create", "site-key"], 3, "exists"),
+    (["keys", "import", "k"], 2, "either --public-key FILE or --fingerprint"),
+    (["keys", "import", "k", "--public-key", "{broken}"], 2, "public key"),
+    (["keys", "upload-material", "site-key", "{broken}"], 2, "no key that can be read"),
+    (["keys", "upload-material", "site-key", "{folder}/none"], 2, "no such file"),
+    (["credentials", "set", "empty"], 2, "is empty"),
+    (["scripts", "push", "{broken}"], 2, "line 4"),
+    (["scripts", "show", "greet-visitr"], 2, "did you mean greet-visitor?"),
+    (["scripts", "push", "{folder}"], 2, "is a folder"),
+    (["apply", "-f", "{missing}"], 2, "no-such-script"),
+    (["apply", "-f", "{broken}"], 2, "has no documents"),
+    (["servers", "show", "web-11"], 2, "did you mean web-1?"),
+    (["servers", "resume", "web-1"], 3, "inactive"),
+    (["servers", "terminate", "web-1"], 3, "inactive"),
+    (["servers", "launch", "web-1", "--input", "PORT=80"], 2, "PORT=text:80"),
+    (["servers", "launch", "web-1", "--timeout", "soon"], 2, "no duration"),
+    (["run"], 2, "name either a SCRIPT or a command"),
+    (["run", "-c", "true"], 2, "--on SELECTOR"),
+    (["run", "-c", "true", "--on", "name:no-such-*"], 3, "no target matches"),
+    (["run", "-c", "true", "--on", "nmae:web-1"], 2, "column 1"),
+    (["run", "-c", "true", "--on", "name:no-such-*", "--plan"], 3, "no target matches"),
+    (["runs", "show", "run-none"], 2, "run-none"),
+    (["runs", "rerun", "run-none"], 2, "--only"),
+    (["agents", "show", "agent-none"], 2, "no agent agent-none"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "words"), MISTAKES, ids=[" ".join(each[0]) for each in MISTAKES])
+def test_a_mistake_is_one_line_that_helps(
+    suite: Suite, tmp_path: Path, arguments: list[str], code: int, words: str
+) -> None:
+    places = {"folder": tmp_path, "broken": tmp_path / "broken.sh", "missing": tmp_path / "missing.yaml"}
+    places["broken"].write_text(BROKEN)
+    places["missing"].write_text(MISSING)
+    done = suite(*[argument.format(**places) for argument in arguments])
+    assert done.errors.startswith("twinline: ")
+    assert done.errors.count("\n") == 1
+    assert words in done.errors
+    assert done.code == code
+
+
+def test_key_material_that_does_not_belong_to_the_key_is_refused(suite: Suite, tmp_path: Path) -> None:
+    from tests.suite.keypairs import key_pair
+
+    private, public = key_pair(tmp_path)
+    suite.good("keys", "import", "elsewhere", "--public-key", public)
+    other, _ = key_pair(tmp_path)
+    refused = suite("keys", "upload-material", "elsewhere", other)
+    assert (refused.code, refused.errors.count("\n")) == (3, 1)
+    assert suite.good("keys", "upload-material", "elsewhere", private, "-o", "json").data["has_material"]

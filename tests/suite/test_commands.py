@@ -1,0 +1,78 @@
+"""What a first-time user does, command by command."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.suite.running import Suite
+
+pytestmark = pytest.mark.timeout(180)
+
+
+def test_applying_twice_changes_nothing(suite: Suite, examples: Path) -> None:
+    again = suite.good("apply", "-f", examples / "catalog.yaml", "-f", examples / "site.yaml", "-o", "json").data
+    assert {each["result"] for each in again} == {"unchanged"}
+    assert {each["kind"] for each in again} >= {"Script", "Image", "SecurityGroup", "ServerTemplate", "Server"}
+
+
+def test_a_changed_file_changes_only_what_changed(suite: Suite, tmp_path: Path) -> None:
+    file = tmp_path / "it.yaml"
+    file.write_text("kind: Deployment\nname: blue\n---\nkind: Deployment\nname: green\n")
+    results = [each["result"] for each in suite.good("apply", "-f", file, "-o", "json").data]
+    file.write_text(file.read_text().replace("name: green", "name: green\ndescription: new"))
+    assert results == ["created", "created"]
+    assert [each["result"] for each in suite.good("apply", "-f", file, "-o", "json").data] == ["unchanged", "changed"]
+
+
+def test_a_credential_comes_from_standard_input_and_is_never_shown(suite: Suite) -> None:
+    suite.good("credentials", "set", "db", stdin=b"hunter2\n")
+    listed = suite.good("credentials", "list", "-o", "json")
+    assert [each["name"] for each in listed.data] == ["db"]
+    assert b"hunter2" not in listed.output
+
+
+def test_a_script_has_revisions_and_a_diff(suite: Suite, tmp_path: Path) -> None:
+    file = tmp_path / "hello.sh"
+    file.write_text("#!/bin/sh\necho one\n")
+    suite.good("scripts", "push", file, "--name", "hello")
+    file.write_text("#!/bin/sh\necho two\n")
+    assert suite.good("scripts", "push", file, "--name", "hello", "-o", "json").data[0]["revision"] == 2
+    different = suite("scripts", "diff", "hello")
+    assert different.code == 1
+    assert "-echo one\n+echo two\n" in different.text
+    assert suite.good("scripts", "show", "hello", "--source").output == file.read_bytes()
+    suite.good("scripts", "diff", "hello", file)
+
+
+def test_servers_launch_run_and_end(suite: Suite) -> None:
+    (launched,) = suite.good("servers", "launch", "web-2", "--wait", "-o", "json").data
+    assert launched["state"] == "SERVER_STATE_OPERATIONAL"
+    shown = suite.good("servers", "show", "web-2", "-o", "json").data
+    assert [step["to"] for step in shown["transitions"]][-1] == "SERVER_STATE_OPERATIONAL"
+    assert suite.good("agents", "show", "web-2", "-o", "json").data["state"] == "STATE_CONNECTED"
+    runs_on(suite)
+    suite.good("servers", "terminate", "web-2", "--wait")
+
+
+def runs_on(suite: Suite) -> None:
+    greeting = suite.good("run", "greet-visitor", "--on", "name:web-2", "--input", "VISITOR=text:Eve").text
+    assert "Welcome, Eve!" in greeting
+    assert "1 of 1 succeeded" in greeting
+    planned = suite.good("run", "greet-visitor", "--on", "name:web-2", "--plan", "-o", "json").data
+    assert [target["name"] for target in planned] == ["web-2"]
+    failed = suite("run", "-c", "printf '\\377\\000'; exit 7", "--on", "name:web-2", "-o", "jsonl")
+    (task,) = [json.loads(line) for line in failed.text.splitlines()]
+    assert (failed.code, task["exit_status"], task["output_base64"]) == (1, 7, "/wA=")
+    assert suite.good("runs", "output", task["run"]).output == b"\xff\x00"
+    again = suite("runs", "rerun", task["run"], "--only", "failed")
+    assert again.code == 1
+    limited = suite("run", "-c", "exec sleep 60", "--on", "name:web-2", "--timeout", "1s")
+    assert (limited.code, "timed_out" in limited.text) == (4, True)
+
+
+def test_a_run_on_a_stranger_says_why(suite: Suite) -> None:
+    refused = suite("servers", "launch", "web-1", "--input", "SITE_NAME=ignore")
+    assert refused.code == 3
+    assert "INPUT_MISSING" in refused.errors
+    assert refused.errors.count("\n") == 1

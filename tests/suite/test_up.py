@@ -1,0 +1,82 @@
+"""A suite on its home: one at a time, on its ports, and again with all it knew."""
+
+import shutil
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.suite.running import Suite, running, twinline
+from twinline_suite.demo import processes
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def test_two_suites_cannot_share_a_home(suite: Suite) -> None:
+    second = twinline(suite.home, "up", "--home", suite.home, "--port", "0")
+    assert second.code == 3
+    assert suite.process is not None
+    assert second.errors.startswith(f"twinline: another suite (process {suite.process.pid}) runs on {suite.home}")
+    assert second.errors.count("\n") == 1
+
+
+def test_a_port_in_use_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        refused = twinline(
+            tmp_path / "home", "up", "--home", tmp_path / "home", "--port", str(port), "--mesh-port", "1"
+        )
+    assert refused.code == 3
+    assert refused.errors.startswith(f"twinline: 127.0.0.1:{port} is in use")
+    assert refused.errors.count("\n") == 1
+
+
+def test_a_home_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "version").write_text("99\n")
+    refused = twinline(tmp_path, "up", "--home", tmp_path, "--port", "0")
+    assert refused.code == 3
+    assert "made by a newer Twinline (format 99" in refused.errors
+    assert "install the newer one" in refused.errors
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("all my work")
+    refused = twinline(tmp_path, "up", "--home", tmp_path, "--port", "0")
+    assert refused.code == 3
+    assert "is not empty and no home of Twinline" in refused.errors
+    assert [each.name for each in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_it_stops_cleanly_and_starts_again_where_it_was(tmp_path: Path) -> None:
+    with running(tmp_path / "home") as suite:
+        suite.good("keys", "create", "kept")
+        address = (suite.home / "client" / "address").read_text()
+        assert suite.stop(signal.SIGTERM) == 0
+        assert suite("keys", "list").code == 6
+        suite.start()
+        assert [key["name"] for key in suite.good("keys", "list", "-o", "json").data] == ["kept"]
+        assert (suite.home / "client" / "address").read_text() == address
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_servers_go_on_while_the_suite_is_away(tmp_path: Path, examples: Path, number: int) -> None:
+    with running(tmp_path / "home") as suite:
+        suite.good("apply", "-f", examples / "catalog.yaml", "-f", examples / "site.yaml")
+        suite.good("servers", "launch", "web-1", "web-2", "--wait")
+        suite.stop(number)
+        suite.start()
+        states = {each["name"]: each["state"] for each in suite.good("servers", "list", "-o", "json").data}
+        assert states == {"web-1": "SERVER_STATE_OPERATIONAL", "web-2": "SERVER_STATE_OPERATIONAL"}
+        run = suite.good("run", "-c", "cat $HOME/site/site.conf", "--on", "deployment:site", "-o", "json").data
+        assert {task["output"] for task in run["tasks"]} == {"name=Twinline\ngreeting=Welcome\n"}
+        suite.good("servers", "terminate", "web-1", "web-2", "--wait")
+        assert processes.gone(suite.home / "data" / "cloud", within=10) == []
+
+
+def test_certificates_are_renewed_at_start_when_they_are_gone(tmp_path: Path) -> None:
+    with running(tmp_path / "home") as suite:
+        suite.stop()
+        shutil.rmtree(suite.home / "certificates")
+        suite.start()
+        suite.good("doctor")

@@ -1,0 +1,69 @@
+"""The table: complete, and refusing all that is not in it."""
+
+import itertools
+
+import pytest
+
+from twinline.launcher.v1 import servers_pb2
+from twinline_launcher import states
+from twinline_launcher.errors import IllegalTransition
+from twinline_launcher.states import Event, State
+
+PAIRS = list(itertools.product(State, Event))
+REFUSED = [(state, event) for state, event in PAIRS if event not in states.TRANSITIONS[state]]
+
+
+def test_every_state_has_a_row_and_a_number_in_the_contract() -> None:
+    assert set(states.TRANSITIONS) == set(State)
+    numbered = set(servers_pb2.ServerState.keys()) - {"SERVER_STATE_UNSPECIFIED"}
+    assert numbered == {f"SERVER_STATE_{state.name}" for state in State}
+
+
+def test_every_event_happens_somewhere() -> None:
+    assert {event for row in states.TRANSITIONS.values() for event in row} == set(Event)
+
+
+@pytest.mark.parametrize("state", State)
+def test_every_state_reaches_terminated(state: State) -> None:
+    reached, waiting = {state}, [state]
+    while waiting:
+        new = set(states.TRANSITIONS[waiting.pop()].values()) - reached
+        reached |= new
+        waiting.extend(new)
+    assert State.TERMINATED in reached
+
+
+@pytest.mark.parametrize(("state", "event"), REFUSED)
+def test_a_pair_that_is_not_in_the_table_is_refused_and_told_what_is_possible(state: State, event: Event) -> None:
+    with pytest.raises(IllegalTransition) as refusal:
+        states.after(state, event)
+    allowed = ", ".join(states.TRANSITIONS[state])
+    assert refusal.value.metadata == {"state": state.name, "event": event.name, "allowed": allowed}
+
+
+@pytest.mark.parametrize(("state", "event"), [pair for pair in PAIRS if pair not in REFUSED])
+def test_a_pair_in_the_table_is_followed(state: State, event: Event) -> None:
+    assert states.after(state, event) is states.TRANSITIONS[state][event]
+
+
+def test_a_machine_that_never_finished_its_boot_is_not_decommissioned() -> None:
+    never = {State.PENDING, State.BOOTING, State.STRANDED_IN_BOOTING, State.ERROR}
+    assert {states.after(state, Event.TERMINATE) for state in never} == {State.SHUTTING_DOWN}
+    assert states.after(State.OPERATIONAL, Event.TERMINATE) is State.DECOMMISSIONING
+
+
+@pytest.mark.parametrize("state", states.BILLED | {State.PENDING})
+def test_a_machine_may_vanish_wherever_it_may_run(state: State) -> None:
+    event = Event.END if state is State.SHUTTING_DOWN else Event.VANISH
+    assert states.after(state, event) is State.TERMINATED
+
+
+def test_a_moving_state_has_a_limit_unless_it_must_never_give_up() -> None:
+    assert set(states.LIMITS) == (states.MOVING - {State.SHUTTING_DOWN}) | {State.STRANDED_IN_DECOMMISSIONING}
+    assert all(Event.EXPIRE in states.TRANSITIONS[state] for state in states.LIMITS)
+
+
+def test_names_in_ing_move_and_all_others_rest() -> None:
+    assert {state for state in State if state.name.endswith("ING") and "STRANDED" not in state.name} | {
+        State.SHUTTING_DOWN
+    } == states.MOVING

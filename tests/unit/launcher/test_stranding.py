@@ -1,0 +1,36 @@
+"""Why it stopped, and the way out."""
+
+from datetime import timedelta
+
+import pytest
+
+from tests.unit.launcher.machines import machine
+from twinline_launcher import stranding
+from twinline_launcher.stranding import Failure
+
+
+def test_missing_material_names_the_key_and_the_resume() -> None:
+    why = stranding.boot(machine(), Failure("KEY_MATERIAL_MISSING", "no key"), step="hello", run="run-1")
+    assert why["way_out"] == "twinline keys upload-material found-key FILE, then twinline servers resume web-1"
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "PORT_UNREACHABLE",
+        "AUTH_REFUSED",
+        "HOST_KEY_MISMATCH",
+        "AGENT_NEVER_ENROLLED",
+        "SCRIPT_FAILED",
+        "NEVER_HEARD_OF",
+    ],
+)
+def test_every_stranded_boot_has_a_way_out_that_resumes(reason: str) -> None:
+    why = stranding.boot(machine(), Failure(reason, "it failed"), step="hello", run="run-1")
+    assert "twinline servers resume web-1" in why["way_out"]
+
+
+def test_a_stranded_decommission_says_when_it_is_ended_by_force() -> None:
+    failure = Failure("SCRIPT_FAILED", "it failed")
+    why = stranding.decommission(machine(), failure, step="bye", run="run-1", force_after=timedelta(minutes=50))
+    assert why["way_out"] == "twinline servers terminate web-1 ends it now; else it is ended by force after 50 min"
