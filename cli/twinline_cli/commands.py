@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -9,6 +10,10 @@ import typer
 
 P = ParamSpec("P")
 Function = TypeVar("Function", bound=Callable[..., Coroutine[Any, Any, int | None]])
+
+
+name_of_command: ContextVar[str] = ContextVar("twinline_command", default="twinline")
+"""What is being done, in the words it was asked for and without arguments: those may be secret."""
 
 
 def noun(text: str = "") -> typer.Typer:
@@ -28,6 +33,8 @@ def command(app: typer.Typer, name: str) -> Callable[[Function], Function]:
     def register(function: Function) -> Function:
         @wraps(function)
         def run(*args: Any, **kwargs: Any) -> None:
+            of = function.__module__.rpartition(".")[2]
+            name_of_command.set(f"twinline {of}" if of == name else f"twinline {of} {name}")
             raise typer.Exit(asyncio.run(function(*args, **kwargs)) or 0)
 
         app.command(name)(run)

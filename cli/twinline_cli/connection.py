@@ -1,18 +1,16 @@
 """A channel to the running suite, for one command."""
 
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import grpc.aio
 
 from twinline_cli import home
+from twinline_cli.commands import name_of_command
 from twinline_cli.errors import CliError, ExitCode
 from twinline_kit import telemetry
 from twinline_kit.client import api_channel
 from twinline_kit.errors import Unauthenticated, Unavailable
-
-_ARGUMENTS_IN_SPAN = 2
 
 
 @asynccontextmanager
@@ -24,7 +22,7 @@ async def connected() -> AsyncIterator[grpc.aio.Channel]:
         raise CliError(_no_suite(error), ExitCode.UNREACHABLE) from error
     telemetry.start("cli")
     try:
-        with telemetry.tracer().start_as_current_span(_span_name()):
+        with telemetry.tracer().start_as_current_span(name_of_command.get()):
             async with api_channel(client.address, client.ca, client.token) as channel:
                 yield channel
     except Unavailable as error:
@@ -52,8 +50,3 @@ def _no_answer(address: str, why: str) -> str:
             "run `twinline doctor`"
         )
     return f"nothing answers on {address}; start the suite of {home.folder()} with `twinline up`"
-
-
-def _span_name() -> str:
-    words = [word for word in sys.argv[1:] if not word.startswith("-")]
-    return " ".join(["twinline", *words[:_ARGUMENTS_IN_SPAN]])

@@ -46,7 +46,7 @@ async def until_at_rest(
     astray = [each for each in latest.values() if each.state != wanted]
     for server in astray:
         why = stranding(server) or server.current.cause
-        say(f"{server.name} is {state(server.state)}; {why}")
+        say(f"{server.name} came to {state(server.state)}; {why}")
     return ExitCode.FAILED if astray else ExitCode.SUCCEEDED
 
 

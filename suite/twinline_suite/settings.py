@@ -1,20 +1,25 @@
 """The settings of each service when all of them run in one process on one home."""
 
 import os
-from typing import Any
+from typing import Any, TypeVar
 
 import twinline_agent_gateway.settings
 import twinline_executor.settings
 import twinline_keys.settings
 import twinline_launcher.settings
 from twinline_kit.server import Listen
+from twinline_kit.settings import ServiceSettings
 from twinline_suite.home import Home
+
+S = TypeVar("S", bound=ServiceSettings)
 
 
 def keys(home: Home, listen: Listen) -> twinline_keys.settings.Settings:
     """Of the keys service."""
-    return twinline_keys.settings.Settings(
-        **_common("keys", home, listen),
+    return _read(
+        twinline_keys.settings.Settings,
+        home,
+        listen,
         kek_file=home.folder / "tokens" / "kek",
         authority_folder=home.authority,
         admin_token_file=home.admin_token,
@@ -24,20 +29,21 @@ def keys(home: Home, listen: Listen) -> twinline_keys.settings.Settings:
 
 def agent_gateway(home: Home, listen: Listen) -> twinline_agent_gateway.settings.Settings:
     """Of the agent gateway."""
-    return twinline_agent_gateway.settings.Settings(**_common("agent_gateway", home, listen), keys_address=listen.mesh)
+    return _read(twinline_agent_gateway.settings.Settings, home, listen, keys_address=listen.mesh)
 
 
 def executor(home: Home, listen: Listen) -> twinline_executor.settings.Settings:
     """Of the executor."""
-    return twinline_executor.settings.Settings(
-        **_common("executor", home, listen), keys_address=listen.mesh, gateway_address=listen.mesh
-    )
+    mesh = listen.mesh
+    return _read(twinline_executor.settings.Settings, home, listen, keys_address=mesh, gateway_address=mesh)
 
 
 def launcher(home: Home, listen: Listen) -> twinline_launcher.settings.Settings:
     """Of the launcher."""
-    return twinline_launcher.settings.Settings(
-        **_common("launcher", home, listen),
+    return _read(
+        twinline_launcher.settings.Settings,
+        home,
+        listen,
         keys_address=listen.mesh,
         executor_address=listen.mesh,
         gateway_address=listen.mesh,
@@ -45,14 +51,16 @@ def launcher(home: Home, listen: Listen) -> twinline_launcher.settings.Settings:
     )
 
 
-def _common(service: str, home: Home, listen: Listen) -> dict[str, Any]:
-    """What every service has. A database that the environment names is taken instead of a file in the home."""
-    database = os.environ.get(f"TWINLINE_{service.upper()}_DATABASE_URL") or f"sqlite:///{home.data / service}.db"
-    return {
-        "api_listen": listen.api,
-        "mesh_listen": listen.mesh,
-        "database_url": database,
-        "certificate_file": home.certificate(service),
-        "key_file": home.key(service),
-        "ca_file": home.authority / "ca.pem",
-    }
+def _read(kind: type[S], home: Home, listen: Listen, **values: Any) -> S:
+    """What the home says, and the environment where it is silent: that may name another database than a file here."""
+    service = kind.service_name()
+    return kind.read(
+        api_listen=listen.api,
+        mesh_listen=listen.mesh,
+        database_url=os.environ.get(f"TWINLINE_{service.upper()}_DATABASE_URL")
+        or f"sqlite:///{home.data / service}.db",
+        certificate_file=home.certificate(service),
+        key_file=home.key(service),
+        ca_file=home.authority / "ca.pem",
+        **values,
+    )

@@ -56,6 +56,7 @@ async def _serve(home: Home, port: int | None, mesh_port: int | None) -> None:
             home.publish(bound)
             _say(_summary(home, bound))
             loops.spare_the_collector()
+            loops.spare_the_collector()
             log.info("up", extra={"home": str(home.folder)})
             await stopped.wait()
             _say("stopping; servers of the local cloud go on, and are found again at the next start\n")

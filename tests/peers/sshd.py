@@ -106,8 +106,10 @@ class Sshd:
         """Kill all that was started on this host."""
         sessions = self._marked()  # while they can be told by their parent
         self.stop()
-        for pid in {*sessions, *self._marked()}:
-            _kill(pid)
+        everyone = {*sessions, *self._marked()}
+        for which in (signal.SIGSTOP, signal.SIGKILL):  # stopped first: nobody is to see the others die
+            for pid in everyone:
+                _kill(pid, which)
 
     async def _accepts(self) -> bool:
         _, writer = await asyncio.open_connection("127.0.0.1", self.port)
@@ -148,9 +150,9 @@ def _name(pid: int) -> str:
         return ""
 
 
-def _kill(pid: int) -> None:
+def _kill(pid: int, which: signal.Signals = signal.SIGKILL) -> None:
     with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, which)
 
 
 def _program() -> str:

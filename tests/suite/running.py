@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -94,6 +95,8 @@ class Suite:
     def _answers(self) -> bool:
         assert self.process is not None
         assert self.process.poll() is None, self._said.read_text()
+        host, _, port = (self.home / "client" / "address").read_text().strip().rpartition(":")
+        socket.create_connection((host, int(port)), timeout=5).close()
         return self("keys", "list").code == 0
 
 

@@ -3,10 +3,12 @@
 import shutil
 import signal
 import socket
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from tests.peers.postgres import Server
 from tests.suite.running import Suite, running, twinline
 from twinline_suite.demo import processes
 
@@ -80,3 +82,29 @@ def test_certificates_are_renewed_at_start_when_they_are_gone(tmp_path: Path) ->
         shutil.rmtree(suite.home / "certificates")
         suite.start()
         suite.good("doctor")
+
+
+def test_a_machine_without_sshd_is_told_so(tmp_path: Path, examples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TWINLINE_LAUNCHER_SSHD_PROGRAM", "/nowhere/sshd")
+    with running(tmp_path / "home") as suite:
+        suite.good("apply", "-f", examples / "catalog.yaml", "-f", examples / "site.yaml")
+        failed = suite("servers", "launch", "web-1", "--wait")
+    assert failed.code == 1
+    assert "no sshd on this host" in failed.errors
+    assert "apt-get install openssh-server" in failed.errors
+    assert failed.errors.count("\n") == 1
+
+
+def test_every_service_can_keep_its_data_in_postgresql(
+    tmp_path: Path, examples: Path, postgres_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ExitStack() as stack:
+        for service in ("KEYS", "AGENT_GATEWAY", "EXECUTOR", "LAUNCHER"):
+            url = stack.enter_context(postgres_server.database())
+            monkeypatch.setenv(f"TWINLINE_{service}_DATABASE_URL", url)
+        suite = stack.enter_context(running(tmp_path / "home"))
+        suite.good("apply", "-f", examples / "catalog.yaml", "-f", examples / "site.yaml")
+        suite.good("servers", "launch", "web-1", "web-2", "--wait")
+        suite.good("run", "greet-visitor", "--on", "deployment:site", "--input", "VISITOR=text:Ada")
+        suite.good("servers", "terminate", "web-1", "web-2", "--wait")
+        assert not list((suite.home / "data").glob("*.db"))

@@ -137,8 +137,8 @@ async def run(listen: Listen, services: Sequence[Service], *, identity: Identity
 S = TypeVar("S", bound="ServiceSettings")
 
 
-def run_app(settings: S, build: Callable[[S], AbstractAsyncContextManager[App]]) -> None:
-    """All that a service's `__main__` does: logs, telemetry, event loop, `build`, serve until SIGTERM or SIGINT.
+def run_app(settings: type[S], build: Callable[[S], AbstractAsyncContextManager[App]]) -> None:
+    """All that a service's `__main__` does: settings, logs, telemetry, loop, `build`, serve until SIGTERM or SIGINT.
 
     What cannot start says why on standard error and exits with status 1.
     """
@@ -146,7 +146,7 @@ def run_app(settings: S, build: Callable[[S], AbstractAsyncContextManager[App]])
     logs.setup(settings.service_name())
     telemetry.start(settings.service_name())
     try:
-        asyncio.run(serve_app(settings, build))
+        asyncio.run(serve_app(settings.read(), build))
     except Error as error:
         sys.exit(f"twinline {settings.service_name()}: {error.message} ({error.reason})")
     finally:

@@ -1,10 +1,12 @@
 """What every service reads from its environment."""
 
 from pathlib import Path
+from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from twinline_kit.errors import InvalidArgument
 from twinline_kit.server import Listen
 from twinline_kit.tls import Identity
 
@@ -35,6 +37,17 @@ class ServiceSettings(BaseSettings):
     keys_address: str = ""
     """host:port of the keys service's mesh port; empty for keys itself."""
 
+    @classmethod
+    def read(cls, **values: Any) -> Self:
+        """Settings from `values` and, where they are silent, the environment. InvalidArgument names the first bad variable."""
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            wrong = error.errors()[0]
+            name = f"{cls.model_config.get('env_prefix', '')}{'_'.join(map(str, wrong['loc']))}".upper()
+            why = "is not set" if wrong["type"] == "missing" else f"cannot be used: {wrong['msg'].lower()}"
+            raise InvalidArgument(f"{name} {why}; set it in the environment", variable=name) from None
+
     def identity(self) -> Identity:
         """What this service shows to others, read from its files."""
         return Identity.load(self.certificate_file, self.key_file, self.ca_file)
@@ -43,6 +56,7 @@ class ServiceSettings(BaseSettings):
         """Where this service listens."""
         return Listen(self.api_listen, self.mesh_listen)
 
-    def service_name(self) -> str:
+    @classmethod
+    def service_name(cls) -> str:
         """The service's name, from the prefix of its variables: `keys` of TWINLINE_KEYS_."""
-        return self.model_config.get("env_prefix", "").lower().removeprefix("twinline_").strip("_") or "twinline"
+        return cls.model_config.get("env_prefix", "").lower().removeprefix("twinline_").strip("_") or "twinline"

@@ -7,7 +7,7 @@ from twinline_kit.server import run_app
 
 def main() -> None:
     """Read the settings from the environment and serve."""
-    run_app(Settings(), app.build)
+    run_app(Settings, app.build)
 
 
 if __name__ == "__main__":

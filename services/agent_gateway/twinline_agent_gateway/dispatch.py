@@ -5,6 +5,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from itertools import islice
 
+import grpc.aio
+
 from twinline.agent_gateway.v1 import agents_pb2
 from twinline.agent_gateway.v1 import fleet_pb2 as pb
 from twinline_kit.errors import Error
@@ -96,7 +98,7 @@ class Dispatcher:
         self._room.set()
 
     async def send(self, write: Write) -> None:
-        """Write what there is to tell, several in one message, until cancelled."""
+        """Write what there is to tell, several in one message, until cancelled or the line is gone."""
         while True:
             await self._wake.wait()
             if len(self._reports) < AT_ONCE:
@@ -110,7 +112,12 @@ class Dispatcher:
             if not (self._reports or self._presence or self._away):
                 self._wake.clear()
             self._room.set()
-            await write(response)
+            try:
+                await write(response)
+            except grpc.aio.BaseError as error:
+                # The line is gone. The reading side notices too; whoever is at its end states all again.
+                log.debug("not written", extra={"dispatcher": self.name, "error": str(error)})
+                return
 
     def _take(self) -> pb.DispatchResponse:
         response = pb.DispatchResponse()

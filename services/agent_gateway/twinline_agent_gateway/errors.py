@@ -59,6 +59,18 @@ class StreamMalformed(InvalidArgument):
     reason = "STREAM_MALFORMED"
 
 
+class PresenceUnavailable(Unavailable):
+    """Which agent is where cannot be written down now."""
+
+    reason = "PRESENCE_UNAVAILABLE"
+
+
+class SigningUnavailable(Unavailable):
+    """The keys service signs no certificate now."""
+
+    reason = "SIGNING_UNAVAILABLE"
+
+
 class GatewayStopping(Unavailable):
     """This replica is going away: connect again, to another one."""
 

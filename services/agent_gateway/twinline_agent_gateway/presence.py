@@ -3,9 +3,11 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import TypeVar
 
-from twinline_agent_gateway.errors import AgentRevoked, AgentUnknown, GatewayStopping, StreamFenced
+from twinline_agent_gateway.errors import AgentRevoked, AgentUnknown, GatewayStopping, PresenceUnavailable, StreamFenced
 from twinline_agent_gateway.store import Admission, Change, Connecting, Location, PresenceStore
 from twinline_kit import loops
 from twinline_kit.clock import Clock
@@ -17,6 +19,9 @@ _BEATS = 4
 
 _SEEN_EVERY = 60.0
 _RETRY = 0.5
+_THREADS = 4
+
+T = TypeVar("T")
 
 Arrival = tuple[Connecting, "asyncio.Future[int]"]
 
@@ -34,6 +39,8 @@ class Presence:
         self._tick = tick
         self._limit = limit
         self._clock = clock
+        # Its own, so that what cancelled work left running in them is over before the database is closed.
+        self._threads = ThreadPoolExecutor(_THREADS, "presence")
         self._arrivals: list[Arrival] = []
         self._departures: list[tuple[str, int]] = []
         self._wake = asyncio.Event()
@@ -64,17 +71,18 @@ class Presence:
 
     async def locate(self, agent_ids: Sequence[str]) -> dict[str, Location]:
         """Where these agents are; unknown ones are missing from the answer."""
-        return await asyncio.to_thread(lambda: self._store.locate(agent_ids, at=self._clock()))
+        return await self._call(lambda: self._store.locate(agent_ids, at=self._clock()))
 
     async def join(self) -> None:
         """Enter the table of replicas, with no agents of an earlier process of the same name."""
-        await asyncio.to_thread(self._store.leave, self._replica)
+        await self._call(lambda: self._store.leave(self._replica))
         await self._beat()
-        self._known_change = await asyncio.to_thread(self._store.latest_change)
+        self._known_change = await self._call(self._store.latest_change)
 
     async def leave(self) -> None:
-        """Leave the table; the agents that were here are lost until they connect elsewhere."""
-        await asyncio.to_thread(self._store.leave, self._replica)
+        """Leave the table; the agents that were here are lost until they connect elsewhere. The last thing it does."""
+        await self._call(lambda: self._store.leave(self._replica))
+        await asyncio.to_thread(self._threads.shutdown)
 
     async def write(self) -> None:
         """Write what waits, whenever something does, until cancelled."""
@@ -101,7 +109,7 @@ class Presence:
         """Note now and then that the agents connected here are alive, until cancelled."""
 
         async def note() -> None:
-            await asyncio.to_thread(lambda: self._store.seen(self._replica, at=self._clock()))
+            await self._call(lambda: self._store.seen(self._replica, at=self._clock()))
 
         await loops.forever("last seen", note, every=_SEEN_EVERY)
 
@@ -109,11 +117,14 @@ class Presence:
         """Call `changed` for each agent that connected to any replica or was revoked, until cancelled."""
 
         async def look() -> None:
-            for change in await asyncio.to_thread(self._store.changes_after, self._known_change):
+            for change in await self._call(lambda: self._store.changes_after(self._known_change)):
                 self._known_change = max(self._known_change, change.number)
                 changed(change)
 
         await loops.forever("changes of agents", look, every=self._tick)
+
+    async def _call(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     def _undo(self, agent_id: str, done: "asyncio.Future[int]") -> None:
         if not done.cancelled() and done.exception() is None:
@@ -122,12 +133,12 @@ class Presence:
     async def _beat(self) -> None:
         now = self._clock()
         until = now + timedelta(seconds=self._limit)
-        await asyncio.to_thread(lambda: self._store.beat(self._replica, self._address, at=now, until=until))
+        await self._call(lambda: self._store.beat(self._replica, self._address, at=now, until=until))
 
     async def _write(self, arrivals: list[Arrival], departures: list[tuple[str, int]]) -> None:
         if departures:
             try:
-                await asyncio.to_thread(lambda: self._store.disconnect(departures, at=self._clock()))
+                await self._call(lambda: self._store.disconnect(departures, at=self._clock()))
             except Exception:
                 log.exception("departures not written, will retry")
                 self._departures += departures
@@ -144,12 +155,10 @@ class Presence:
         )
         agents = [agent for agent, _ in latest.values()]
         try:
-            admissions = await asyncio.to_thread(
-                lambda: self._store.connect(agents, replica=self._replica, at=self._clock())
-            )
-        except Exception as error:
+            admissions = await self._call(lambda: self._store.connect(agents, replica=self._replica, at=self._clock()))
+        except Exception:
             log.exception("arrivals not written")
-            _fail(arrivals, error)
+            _fail(arrivals, PresenceUnavailable("this gateway cannot write to its database: connect again"))
             return
         for agent, admitted in latest.values():
             if not admitted.done():

@@ -56,8 +56,7 @@ class AgentService(agents_pb2_grpc.AgentServiceServicer):
 
     async def Connect(self, requests: object, context: Context) -> None:  # type: ignore[override]  # writes by itself
         agent_id = caller().name
-        hello = await self._hello(context)
-        epoch = await self._presence.connect(Connecting(agent_id, hello.version[:64], _short(hello.facts)))
+        epoch = await self._presence.connect(await self._arrival(agent_id, context))
         stream = AgentStream(agent_id, epoch, context, self._writers.queue)
         try:
             await context.write(agents_pb2.GatewayMessage(welcome=self._welcome(epoch)))
@@ -71,11 +70,12 @@ class AgentService(agents_pb2_grpc.AgentServiceServicer):
             self._router.detach(stream)
             self._presence.disconnect(agent_id, epoch)
 
-    async def _hello(self, context: Context) -> agents_pb2.Hello:
+    async def _arrival(self, agent_id: str, context: Context) -> Connecting:
+        """What hello says, and no more than that: the message would stay in memory as long as the stream."""
         first = await _first(context)
         if not isinstance(first, agents_pb2.AgentMessage) or not first.HasField("hello"):
             raise StreamMalformed("the first message was no hello: update the agent")
-        return first.hello
+        return Connecting(agent_id, first.hello.version[:64], _short(first.hello.facts))
 
     async def _listen(self, stream: AgentStream, context: Context) -> None:
         while isinstance(message := await context.read(), agents_pb2.AgentMessage):

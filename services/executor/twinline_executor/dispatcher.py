@@ -100,7 +100,7 @@ class Dispatcher:
         """End what has not ended of a run, when it is followed here; its owner looks for itself."""
         if run := self._runs.get(run_id):
             self._cancel(run)
-            await self._recorder.settled()
+            await self._recorder.settled(within=1.0)
 
     def _follow(self, run: Run, rows: Sequence[Task], *, adopted: bool, deadline: float) -> None:
         active = ActiveRun(run, deadline)

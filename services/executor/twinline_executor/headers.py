@@ -102,6 +102,7 @@ def _document(lines: list[str], index: int, opening: re.Match[str]) -> str:
     """The YAML text between the markers, one line for each of the script's, signs taken off."""
     sign, indent = opening.group(1), opening.group(2)
     document: list[str] = []
+    size = 0
     for number, line in enumerate(lines[index + 1 :], index + 2):
         text = line.strip()
         if not text.startswith(sign):
@@ -111,7 +112,8 @@ def _document(lines: list[str], index: int, opening: re.Match[str]) -> str:
         if text.rstrip() == "...":
             return "\n".join(document)
         document.append(text)
-        if sum(map(len, document)) > MAX_HEADER:
+        size += len(text)
+        if size > MAX_HEADER:
             raise _malformed(f"the metadata comment is longer than {MAX_HEADER} characters", number)
     raise _malformed("the metadata comment has no line of three dots at its end", index + 1)
 

@@ -5,6 +5,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast
 
@@ -51,6 +52,7 @@ class _Draft:
     task: ActiveTask
     result: Result
     chunks: list[bytes]
+    complete: bool = False
 
 
 class Recorder:
@@ -103,9 +105,10 @@ class Recorder:
         """Wait until so much is stored that more output may be taken in."""
         await self._room.wait()
 
-    async def settled(self) -> None:
-        """Wait until all that was noted is stored."""
-        await self._idle.wait()
+    async def settled(self, *, within: float) -> None:
+        """Wait until all that was noted is stored, or so many seconds when more comes all the time."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), within)
 
     async def run(self) -> None:
         """Store until cancelled; what is noted by then is stored still."""
@@ -147,10 +150,11 @@ class Recorder:
         await self._close_runs()
 
     async def _store(self, drafts: Sequence[_Draft]) -> None:
-        results = await asyncio.to_thread(self._complete, drafts)
+        results = [draft.result for draft in drafts]
         failures = 0
         while True:
             try:
+                await asyncio.to_thread(self._complete, drafts)
                 lost = await asyncio.to_thread(self._results.record, results)
                 break
             except Exception:
@@ -171,18 +175,20 @@ class Recorder:
                 break
         return drafts
 
-    def _complete(self, drafts: Sequence[_Draft]) -> list[Result]:
-        """Join the output and take its digest along; in a thread."""
-        return [self._with_output(draft) for draft in drafts]
+    def _complete(self, drafts: Sequence[_Draft]) -> None:
+        """Join the output and take its digest along; in a thread, and once for each draft however often called."""
+        for draft in drafts:
+            if not draft.complete:
+                self._add_output(draft)
+                draft.complete = True
 
-    def _with_output(self, draft: _Draft) -> Result:
+    def _add_output(self, draft: _Draft) -> None:
         result = draft.result
         result.data = b"".join(draft.chunks)
         if result.settled:
             result.output_sha256 = self._digest(draft.task, result)
         elif result.data and (draft.task.hasher is not None or result.expected_size == 0):
             draft.task.hasher = _updated(draft.task.hasher, result.data)
-        return result
 
     def _digest(self, task: ActiveTask, result: Result) -> str:
         if task.hasher is None and result.expected_size:
@@ -224,7 +230,8 @@ class Recorder:
         """The last batch of a replica that stops: without a thread, for nobody waits any more."""
         while self._dirty:
             drafts = self._take_batch()
-            results = self._complete(drafts)
+            self._complete(drafts)
+            results = [draft.result for draft in drafts]
             self._after(drafts, results, self._results.record(results))
         for run_id in self._runs_to_close:
             self._results.close_run(run_id, at=self._clock())

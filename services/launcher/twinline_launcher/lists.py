@@ -20,9 +20,6 @@ from twinline_launcher.turns import Turn
 
 log = logging.getLogger(__name__)
 
-# The host ends a script at its limit, and needs a moment to say so.
-_GRACE = timedelta(seconds=15)
-
 
 @dataclass(frozen=True)
 class Kind:
@@ -54,10 +51,16 @@ class Lists:
             index = steps.current(done)
             if index is None:
                 await turn.move(kind.finish, kind.finished)
-            elif self._left(turn, kind) < -_GRACE:
-                await self._overrun(turn, kind, index)
             elif not await self._step(turn, kind, index):
                 return
+
+    async def is_stopped(self, turn: Turn, kind: Kind) -> bool:
+        """Whether the list is over its limit, by which it is stopped, whoever does not answer meanwhile."""
+        index = steps.current(_load(turn, kind))
+        if index is None or self._left(turn, kind).total_seconds() > -self._settings.limit_grace:
+            return False
+        await self._overrun(turn, kind, index)
+        return True
 
     async def strand(self, turn: Turn, kind: Kind, failure: Failure, *, event: Event = Event.STRAND) -> None:
         """Stop the list at its present step."""
@@ -113,9 +116,9 @@ class Lists:
     async def _retry(self, turn: Turn, kind: Kind, index: int, step: Step) -> None:
         """After a resume: again, unless the failed attempt turns out to have succeeded, or to go on."""
         ended = await self._runs.result(step.run, step) if step.run else None
-        if step.run and ended is None:
+        if ended is None:  # without a run, the same attempt is asked for: it may have been taken, and the answer lost
             await _note(turn, kind, index, outcome=Outcome.RUNNING)
-        elif ended and ended.failure is None:
+        elif ended.failure is None:
             await _note(turn, kind, index, outcome=Outcome.SUCCEEDED)
         else:
             await _note(turn, kind, index, outcome=Outcome.RUNNING, attempt=step.attempt + 1, run="")
@@ -133,9 +136,8 @@ class Lists:
             await self._runs.cancel(step.run)
         except Error as error:
             # It ends with its machine, or by its own limit on the host.
-            log.warning(
-                "run not canceled", extra={"run": step.run, "server": turn.instance.server_name, "error": str(error)}
-            )
+            fields = {"run": step.run, "server": turn.instance.server_name, "error": str(error)}
+            log.warning("run not canceled", extra=fields)
 
     def _left(self, turn: Turn, kind: Kind) -> timedelta:
         limit = self._settings.limit(kind.state, turn.instance.generation)

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
-from twinline_kit.errors import Conflict, Error, FailedPrecondition, InvalidArgument, Unavailable
+from twinline_kit.errors import Conflict, DeadlineExceeded, Error, FailedPrecondition, InvalidArgument, Unavailable
 from twinline_launcher.agents import Agents
 from twinline_launcher.lists import BOOT, DECOMMISSION, Kind, Lists
 from twinline_launcher.models import Generation
@@ -42,7 +42,7 @@ class Phases:
             State.STRANDED_IN_DECOMMISSIONING: self._stranded_in_decommissioning,
             State.SHUTTING_DOWN: self._shutting_down,
             State.TERMINATED: self._terminated,
-            State.ERROR: self._at_rest,
+            State.ERROR: self._failed,
         }
 
     async def act(self, turn: Turn) -> float | None:
@@ -50,15 +50,16 @@ class Phases:
         return await self._phases[State(turn.instance.state)](turn)
 
     async def _pending(self, turn: Turn) -> float | None:
-        cloud, machine = self._cloud(turn), turn.instance
-        found = await cloud.describe(machine.id)
-        if found is None:
-            try:
-                user_data = await self._agents.prepare(turn) if machine.generation == Generation.V5 else b""
-                found = await cloud.launch(_spec(turn, user_data))
-            except (FailedPrecondition, InvalidArgument) as refusal:
-                await turn.move(Event.REFUSE, f"{refusal.message} ({refusal.reason})")
-                return 0
+        try:
+            found = await self._asked_for(turn)
+        except (FailedPrecondition, InvalidArgument) as refusal:
+            await turn.move(Event.REFUSE, f"{refusal.message} ({refusal.reason})")
+            return 0
+        except (Unavailable, DeadlineExceeded, OSError) as error:
+            if not self._is_over(turn):
+                raise
+            await turn.move(Event.EXPIRE, f"the cloud could not be asked in time: {error}")
+            return 0
         if found.power is Power.GONE:
             await self._vanish(turn, found)
         elif found.power is Power.RUNNING:
@@ -67,6 +68,14 @@ class Phases:
             await turn.move(Event.EXPIRE, "the cloud did not run it in time")
         return self._settings.tick
 
+    async def _asked_for(self, turn: Turn) -> Machine:
+        """The machine, which the cloud may know already from somebody who died before noting it."""
+        cloud, machine = self._cloud(turn), turn.instance
+        if found := await cloud.describe(machine.id):
+            return found
+        user_data = await self._agents.prepare(turn) if machine.generation == Generation.V5 else b""
+        return await cloud.launch(_spec(turn, user_data))
+
     async def _booting(self, turn: Turn) -> float | None:
         return await self._work(turn, BOOT)
 
@@ -74,7 +83,7 @@ class Phases:
         return await self._work(turn, DECOMMISSION)
 
     async def _work(self, turn: Turn, kind: Kind) -> float | None:
-        if not await self._is_there(turn):
+        if not await self._is_there(turn) or await self._lists.is_stopped(turn, kind):
             return 0
         try:
             await self._targets.ensure(turn)
@@ -116,7 +125,10 @@ class Phases:
         await self._let_go(turn)
         return None
 
-    async def _at_rest(self, turn: Turn) -> float | None:
+    async def _failed(self, turn: Turn) -> float | None:
+        # What may be left of the launch must not cost money while a person makes up their mind.
+        await self._cloud(turn).terminate(turn.instance.id)
+        await self._agents.revoke(turn)
         return None
 
     async def _is_there(self, turn: Turn) -> bool:

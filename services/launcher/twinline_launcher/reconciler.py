@@ -51,20 +51,26 @@ class Reconciler:
         self._failures: dict[str, int] = {}
 
     async def run(self) -> None:
-        """Look after machines until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(loops.forever("lease", self._renew, every=self._settings.lease / 3))
-            failures = 0
-            while True:
-                ticket = self._changes.ticket()
-                try:
-                    pause = await self._claim(group)
-                    failures = 0
-                except Exception:
-                    failures += 1
-                    pause = loops.backoff(failures)
-                    log.exception("machines not claimed, will retry")
-                await self._changes.wait(ticket, pause)
+        """Look after machines until cancelled; then let others have them at once."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(loops.forever("lease", self._renew, every=self._settings.lease / 3))
+                await self._claim_for_ever(group)
+        finally:
+            await to_thread(lambda: self._store.renew(self._owner, until=self._clock()))
+
+    async def _claim_for_ever(self, group: asyncio.TaskGroup) -> None:
+        failures = 0
+        while True:
+            ticket = self._changes.ticket()
+            try:
+                pause = await self._claim(group)
+                failures = 0
+            except Exception:
+                failures += 1
+                pause = loops.backoff(failures)
+                log.exception("machines not claimed, will retry")
+            await self._changes.wait(ticket, pause)
 
     async def _claim(self, group: asyncio.TaskGroup) -> float:
         """Take what is due; returns the seconds until more will be."""
@@ -104,7 +110,7 @@ class Reconciler:
             async with asyncio.timeout(_TURN_LIMIT):
                 pause = await self._act(turn)
         except (Conflict, IllegalTransition):
-            return 0  # somebody was faster: read it again
+            return self._settings.tick  # somebody was faster: it is read again
         except (Error, TimeoutError) as error:
             fields = self._fields(turn)
             log.warning("machine not moved, will retry", extra={**fields, "error": str(error) or "took too long"})

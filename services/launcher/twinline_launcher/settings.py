@@ -48,6 +48,9 @@ class Settings(ServiceSettings):
     stranded_decommission_limit: float = LIMITS[State.STRANDED_IN_DECOMMISSIONING].total_seconds()
     """How long a failed decommission waits for a person before the machine is ended by force."""
 
+    limit_grace: float = 15.0
+    """How much later than the limit of a list we stop waiting: the host ends a script first, and says how."""
+
     tick: float = 0.3
     """Between looks at a machine that moves."""
 

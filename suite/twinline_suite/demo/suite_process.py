@@ -1,6 +1,7 @@
 """A suite in a process of its own, on a throw-away home."""
 
 import asyncio
+import os
 import signal
 import sys
 import tempfile
@@ -62,11 +63,12 @@ class SuiteProcess:
         return " ".join((self.home.parent / "stderr").read_text(encoding="utf-8", errors="replace").split())
 
     def log_tail(self) -> list[str]:
-        """The last lines of its log."""
+        """The last lines of its log, without those that say of a call that it went well."""
         try:
-            return (self.home / "logs" / "suite.log").read_text(encoding="utf-8").splitlines()[-_LOG_LINES:]
+            lines = (self.home / "logs" / "suite.log").read_text(encoding="utf-8").splitlines()
         except OSError:
             return []
+        return [line for line in lines if not ('"msg": "rpc"' in line and '"code": "OK"' in line)][-_LOG_LINES:]
 
     async def _answers(self) -> bool:
         if not (self.home / "client" / "address").exists():
@@ -105,6 +107,8 @@ async def _start(home: Path) -> SuiteProcess:
     with (home.parent / "stderr").open("wb") as errors:
         process = await asyncio.create_subprocess_exec(
             *command,
+            # Settings of a real suite, such as its databases, are not for throw-away data.
+            env={name: value for name, value in os.environ.items() if not name.startswith("TWINLINE_")},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=errors,

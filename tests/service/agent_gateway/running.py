@@ -10,6 +10,7 @@ from typing import Any
 from google.protobuf.duration_pb2 import Duration
 
 from tests.peers.authority import Certificates
+from tests.peers.eventually import eventually
 from tests.peers.serving import Served, serve
 from twinline.agent_gateway.v1 import fleet_pb2, fleet_pb2_grpc
 from twinline_agent_gateway import app
@@ -61,6 +62,15 @@ class Gateway:
         """The agent's state, without the prefix."""
         agent = await self.fleet.GetAgent(fleet_pb2.GetAgentRequest(agent_id=agent_id))
         return fleet_pb2.Agent.State.Name(agent.state).removeprefix("STATE_")
+
+    async def becomes(self, agent_id: str, state: str) -> None:
+        """Wait until the agent is in that state."""
+
+        async def reached() -> bool:
+            return await self.state(agent_id) == state
+
+        became: bool = await eventually(reached, within=30)
+        assert became
 
 
 @asynccontextmanager

@@ -1,7 +1,6 @@
 """Agents' streams: who is let in, and who has to go."""
 
 import asyncio
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -29,7 +28,7 @@ async def test_an_agent_is_welcome_and_said_to_be_connected_until_it_goes(gatewa
         connected = await gateway.fleet.GetAgent(fleet_pb2.GetAgentRequest(agent_id=agent.agent_id))
         assert connected.version == "0.0.1"
         assert connected.connect_time.seconds > 0
-    await eventually(partial(_is, gateway, agent.agent_id, "NEVER_ENROLLED"))  # it never spent its token
+    await gateway.becomes(agent.agent_id, "NEVER_ENROLLED")  # it never spent its token
 
 
 async def test_the_epoch_grows_and_the_newer_stream_fences_the_older(gateway: Gateway) -> None:
@@ -103,7 +102,8 @@ async def test_agents_are_sent_away_in_slots_of_their_own_when_the_gateway_stops
     async with running_gateway(authority, settings) as gateway:
         ids = [(await gateway.enrollment()).agent_id for _ in range(3)]
         agents = [asyncio.ensure_future(_sent_away(gateway, agent_id)) for agent_id in ids]
-        await eventually(partial(_connected, gateway, ids))
+        for agent_id in ids:
+            await gateway.becomes(agent_id, "CONNECTED")
     assert sorted(await asyncio.gather(*agents)) == [1, 2, 3]
 
 
@@ -111,12 +111,3 @@ async def _sent_away(gateway: Gateway, agent_id: str) -> int:
     """Seconds that the agent is asked to stay away; it goes at once."""
     async with simulated(gateway, agent_id) as agent:
         return (await agent.hear()).drain.come_back_after.ToSeconds()
-
-
-async def _connected(gateway: Gateway, agent_ids: list[str]) -> bool:
-    listed = (await gateway.fleet.ListAgents(fleet_pb2.ListAgentsRequest())).agents
-    return {agent.id for agent in listed if agent.HasField("connect_time")} == set(agent_ids)
-
-
-async def _is(gateway: Gateway, agent_id: str, state: str) -> bool:
-    return await gateway.state(agent_id) == state

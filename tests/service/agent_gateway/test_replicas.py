@@ -5,7 +5,6 @@ import os
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -130,7 +129,8 @@ async def test_an_agent_that_left_the_other_replica_is_not_connected(
         tasks.append(await executor.run(agent.agent_id, "true"))
         return any(task in executor.not_connected for task in tasks)
 
-    await eventually(partial(told))
+    was_told: bool = await eventually(told)
+    assert was_told
 
 
 async def test_an_agent_revoked_at_one_replica_is_cut_at_the_other(one: Gateway, two: Gateway) -> None:
@@ -170,10 +170,6 @@ async def test_agents_of_a_replica_that_was_killed_count_as_lost(
     enrollment = await one.enrollment()
     enrollment.connect_address = other.mesh_listen
     async with in_its_own_process(other) as replica, running_agent(tmp_path / "agent", enrollment):
-        await eventually(partial(_is, one, enrollment.agent_id, "CONNECTED"), within=30)
+        await one.becomes(enrollment.agent_id, "CONNECTED")
         replica.kill()
-        await eventually(partial(_is, one, enrollment.agent_id, "LOST"), within=30)
-
-
-async def _is(gateway: Gateway, agent_id: str, state: str) -> bool:
-    return await gateway.state(agent_id) == state
+        await one.becomes(enrollment.agent_id, "LOST")

@@ -122,7 +122,7 @@ def start_executor(authority: Certificates, keys: Served, tmp_path: Path) -> Sta
             **authority.settings("executor", tmp_path / f"executor-{count}"),
             database_url=database_url or f"sqlite:///{tmp_path / 'executor.db'}",
             keys_address=keys.bound.mesh,
-            **{"unknown_after": 1.0, "beat_interval": 0.2, "beat_limit": 1.0, "ssh_connect_timeout": 3.0} | more,
+            **{"beat_interval": 0.2, "beat_limit": 1.0, "ssh_connect_timeout": 3.0} | more,
         )
         async with serve(app.build, settings, certificates=authority, people=keys.people) as served:
             yield Executor(served, keys)

@@ -1,5 +1,6 @@
 """Executors in processes of their own."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -35,10 +36,10 @@ class Process:
             request = runs_pb2.StartRunRequest(request_id="r1", command=command, targets=["web-1"])
             return await eventually(lambda: stub.StartRun(request), within=20)
 
-    def stop(self) -> None:
-        """Ask it to end."""
+    async def stop(self) -> None:
+        """Ask it to end, and wait until it has said what it had to say."""
         self.process.terminate()
-        self.process.wait(timeout=20)
+        await asyncio.to_thread(self.process.wait, 20)
 
     def kill(self) -> None:
         """End it with SIGKILL."""

@@ -4,6 +4,7 @@ import hashlib
 
 import pytest
 
+from tests.peers.eventually import eventually
 from tests.peers.key_files import key_file
 from tests.peers.sshd import Sshd
 from tests.service.executor.conftest import Executor, Run, Start, Task
@@ -77,11 +78,12 @@ async def test_metacharacters_in_names_stay_text(executor: Executor, host: Sshd)
     assert not (host.home / "pwned").exists()
 
 
-async def test_a_limit_holds_on_the_host(executor: Executor, host: Sshd) -> None:
-    await executor.add_host(host)
-    task = await executor.run("trap '' TERM; echo begun; sleep 100", "web-1", timeout={"seconds": 1})
-    assert (task.state, task.signal) == (Task.STATE_TIMED_OUT, 9)
-    assert await executor.output(task) == b"begun\n"
+async def test_a_limit_holds_on_the_host(start_executor: Start, host: Sshd) -> None:
+    async with start_executor(kill_after=0.5) as executor:
+        await executor.add_host(host)
+        task = await executor.run("trap '' TERM; echo begun; sleep 100", "web-1", timeout={"seconds": 1})
+        assert (task.state, task.signal) == (Task.STATE_TIMED_OUT, 9)
+        assert await executor.output(task) == b"begun\n"
 
 
 async def test_a_running_script_is_canceled_on_its_host(executor: Executor, host: Sshd) -> None:
@@ -148,3 +150,10 @@ async def test_a_host_key_is_learned_at_first_contact(executor: Executor, host: 
     await executor.run("true", "web-1")
     after = await executor.targets.GetTarget(targets_pb2.GetTargetRequest(target="web-1"))
     assert (after.ssh.host_key, after.ssh.host_key_learned) == (host.host_key, True)
+
+
+async def test_a_host_may_forget_what_is_stored(start_executor: Start, host: Sshd) -> None:
+    async with start_executor(ssh_idle=0.2) as executor:
+        await executor.add_host(host)
+        task = await executor.run("echo kept", "web-1")
+        await eventually((host.journal(task.id) / "forgotten").exists)

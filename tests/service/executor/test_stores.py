@@ -164,3 +164,10 @@ def test_a_cancel_is_seen_by_the_owner_alone(engine: sa.Engine) -> None:
         [],
         [],
     )
+
+
+def test_a_result_that_cannot_be_stored_does_not_hold_up_the_others(engine: sa.Engine) -> None:
+    new_run(engine)
+    impossible = replace(result("task-0"), reason="\0")
+    assert ResultStore(engine).record([impossible, result("task-1")]) <= {"task-0"}
+    assert RunStore(engine).task("task-1").state is State.SUCCEEDED

@@ -24,7 +24,7 @@ async def test_a_script_of_a_recorded_run_finds_its_task_s_span(
             started = await traced.start_run(COMMAND)
             await other.ended(started.id)
         finally:
-            traced.stop()
+            await traced.stop()
         _, trace_id, span_id, _ = (await other.output(await other.task(started.id))).decode().split("-")
         spans = await eventually(lambda: {span.name: span for span in received.trace(trace_id)})
     assert spans["task"].span_id == span_id

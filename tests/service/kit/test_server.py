@@ -132,7 +132,7 @@ class Settings(ServiceSettings):
 async def build(settings):
     yield App([SERVICE], People())
 
-run_app(Settings(), build)
+run_app(Settings, build)
 """
 
 
@@ -160,3 +160,16 @@ def test_a_process_that_cannot_start_says_why(authority: Certificates, tmp_path:
     assert process.returncode == 1
     assert f"twinline echo: {bound.api} is in use" in errors
     assert "Traceback" not in errors
+
+
+def test_a_setting_that_is_missing_is_named() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", MAIN],
+        env={"PYTHONPATH": ":".join(filter(None, sys.path))},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        _, errors = process.communicate(timeout=30)
+    assert (
+        errors == "twinline echo: TWINLINE_ECHO_DATABASE_URL is not set; set it in the environment (INVALID_ARGUMENT)\n"
+    )

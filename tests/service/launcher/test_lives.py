@@ -22,9 +22,9 @@ async def target(world: World, name: str = "web-1") -> targets_pb2.Target:
     return await world.targets().GetTarget(targets_pb2.GetTargetRequest(target=name))
 
 
-async def is_forgotten(world: World, name: str = "web-1") -> bool:
+async def is_forgotten(world: World) -> bool:
     try:
-        await target(world, name)
+        await target(world)
     except NotFound:
         return True
     return False
@@ -50,13 +50,13 @@ async def test_the_executor_knows_the_machine_while_it_lives(
     await launcher.server(image=image, tags=["role=web"])
     server = await launcher.operational()
     known: targets_pb2.Target = await eventually(partial(in_state, world, "operational"))
-    assert (known.id, known.name, known.tags, known.WhichOneof("line")) == (
-        server.current.id, "web-1", ["role=web"], line,
-    )  # fmt: skip
+    assert (known.id, known.name, known.WhichOneof("line")) == (server.current.id, "web-1", line)
+    assert list(known.tags) == ["role=web"]
     assert not known.ssh.host_key_learned
     await launcher.terminate()
     await launcher.becomes("TERMINATED")
-    await eventually(partial(is_forgotten, world))
+    gone: bool = await eventually(partial(is_forgotten, world))
+    assert gone
 
 
 async def in_state(world: World, state: str) -> targets_pb2.Target:

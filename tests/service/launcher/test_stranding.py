@@ -16,6 +16,7 @@ from twinline.keys.v1 import cloud_keys_pb2
 from twinline.launcher.v1 import servers_pb2
 from twinline_kit.errors import Error
 from twinline_launcher.errors import IllegalTransition, PreflightRefused
+from twinline_launcher.providers.local import processes
 
 KEY = asyncssh.generate_private_key("ssh-ed25519")
 
@@ -173,6 +174,19 @@ async def test_a_decommission_that_overruns_is_ended_by_force_after_a_while(worl
         assert stranded.current.stranding.reason == "SCRIPT_TIMED_OUT"
         await launcher.becomes("TERMINATED")
         assert (await launcher.history())[-2:] == ["SHUTTING_DOWN", "TERMINATED"]
+
+
+async def test_a_machine_is_ended_although_the_executor_never_answers(world: World) -> None:
+    async with world.launcher() as launcher:
+        await fill(launcher)
+        await launcher.server()
+        machine = (await launcher.operational()).current.id
+    limits: dict[str, Any] = {"decommission_limit_v4": 0.2, "stranded_decommission_limit": 0.2, "limit_grace": 0.2}
+    async with world.launcher(executor_address="127.0.0.1:1", **limits) as launcher:
+        await launcher.terminate()
+        await launcher.becomes("TERMINATED")
+        assert (await launcher.history())[-3:] == ["STRANDED_IN_DECOMMISSIONING", "SHUTTING_DOWN", "TERMINATED"]
+    assert not processes.of_machine(machine)
 
 
 async def test_a_cloud_that_refuses_leaves_an_error_that_can_be_cleared(world: World) -> None:

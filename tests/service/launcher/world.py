@@ -1,5 +1,10 @@
 """A launcher with the real services below it, and short words for what tests do with servers."""
 
+import asyncio
+import json
+import os
+import subprocess
+import sys
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -19,6 +24,7 @@ from tests.service.agent_gateway.running import Gateway, gateway_settings, runni
 from twinline.executor.v1 import runs_pb2, runs_pb2_grpc, scripts_pb2, scripts_pb2_grpc, targets_pb2_grpc
 from twinline.keys.v1 import cloud_keys_pb2, cloud_keys_pb2_grpc
 from twinline.launcher.v1 import catalog_pb2, catalog_pb2_grpc, servers_pb2, servers_pb2_grpc
+from twinline_kit.server import Bound
 from twinline_launcher import app
 from twinline_launcher.providers.local import processes
 from twinline_launcher.settings import Settings
@@ -135,12 +141,12 @@ class World:
     def settings(self, database_url: str = "", **more: Any) -> Settings:
         """Settings of a launcher that notices things quickly."""
         self._count += 1
-        given: dict[str, Any] = {"tick": 0.05, "idle_tick": 0.2, "cloud_check": 0.3, "lease": 1.0, **more}
+        given: dict[str, Any] = {"tick": 0.05, "idle_tick": 0.2, "cloud_check": 0.3, "lease": 1.0}
+        given |= {"executor_address": self.executor.bound.mesh, **more}
         return Settings(
             **self.certificates.settings("launcher", self.folder / f"launcher-{self._count}"),
             database_url=database_url or f"sqlite:///{self.folder / 'launcher.db'}",
             keys_address=self.keys.bound.mesh,
-            executor_address=self.executor.bound.mesh,
             gateway_address=self.gateway.served.bound.mesh,
             local_cloud_folder=self.folder / "cloud",
             **given,
@@ -152,6 +158,29 @@ class World:
         settings = self.settings(database_url, **more)
         async with serve(app.build, settings, certificates=self.certificates, people=self.keys.people) as served:
             yield Launcher(served, self)
+
+    @asynccontextmanager
+    async def process(self, settings: Settings, **variables: str) -> AsyncIterator[Served]:
+        """Run a launcher as a process of its own; it is killed -9 when the block ends."""
+        values = settings.model_dump(mode="json", exclude_none=True).items()
+        environment = {f"TWINLINE_LAUNCHER_{name.upper()}": str(value) for name, value in values}
+        log = Path(settings.certificate_file).with_name("log")
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "twinline_launcher"],
+                env={**os.environ, **environment, **variables},
+                stderr=output,
+            )
+        served: Served | None = None
+        try:
+            bound = await eventually(lambda: _bound(log), within=30)
+            served = Served(bound, self.certificates, self.keys.people)
+            yield served
+        finally:
+            process.kill()
+            await asyncio.to_thread(process.wait)
+            if served:
+                await served._close()
 
     async def script(self, source: str, name: str) -> None:
         """Push a script."""
@@ -209,6 +238,12 @@ async def running_world(certificates: Certificates, folder: Path, keys: Served, 
         await world.script("#!/bin/sh\necho hello\n", "hello")
         await world.script("#!/bin/sh\necho bye\n", "bye")
         yield world
+
+
+def _bound(log: Path) -> Bound:
+    """Where the launcher that writes this log listens."""
+    line = next(json.loads(line) for line in log.read_text().splitlines() if '"serving"' in line)
+    return Bound(line["api"], line["mesh"])
 
 
 def state_of(server: Server) -> str:

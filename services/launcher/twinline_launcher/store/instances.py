@@ -105,7 +105,7 @@ class InstanceStore:
         return Lease(taken, soonest)
 
     def renew(self, owner: str, *, until: datetime) -> None:
-        """Hold what `owner` holds for longer."""
+        """Hold what `owner` holds until then, and no longer."""
         with self._engine.begin() as connection:
             connection.execute(sa.update(Instance).where(col(Instance.lease_owner) == owner).values(lease_until=until))
 

@@ -36,7 +36,7 @@ _BODY_V4 = ["/bin/sh", "-c", "while :; do sleep 3600; done", "twinline-machine"]
 _BODY_V5 = ["/bin/sh", "-c", 'while :; do "$@"; [ $? -eq 3 ] && sleep 30; sleep 1; done', "twinline-machine"]
 _PORT_ATTEMPTS = 5
 # What a machine takes over from us: where programs are, never what we know.
-_INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "PYTHONPATH", "TMPDIR", "COVERAGE_PROCESS_START")
+_INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "PYTHONPATH", "TMPDIR")
 
 T = TypeVar("T")
 
@@ -107,7 +107,8 @@ class LocalCloud:
             raise LaunchRefused("a local v5 machine needs user-data for its agent")
         if all(spec.instance_type != each.name for each in _TYPES):
             raise LaunchRefused(f"the local cloud has no instance type {spec.instance_type}")
-        folder.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path in (folder.path, folder.home):
+            path.mkdir(mode=0o700, exist_ok=True)
         host_key = ""
         if spec.generation is Generation.V4:
             sshd.find_program(self._sshd_program)
