@@ -27,6 +27,8 @@ class Comparison:
     hosts: int
     suite: list[Cost]
     bare: list[Cost]
+    note: str = ""
+    """Why no floor is asked of it; empty: the floor holds."""
 
     def wall(self) -> float:
         """Median of the suite's time over that of the bare transport, pair by pair."""
@@ -43,7 +45,7 @@ class Comparison:
             f"  {'':8} {'wall ms':>22} {'cpu ms':>22} {'us cpu/host':>12}",
             self._line("suite", self.suite),
             self._line("bare", self.bare),
-            f"  ratio    wall {self.wall():.2f}   cpu {self.cpu():.2f}",
+            f"  ratio    wall {self.wall():.2f}   cpu {self.cpu():.2f}   {self.note}".rstrip(),
         ]
 
     def _line(self, name: str, costs: list[Cost]) -> str:
@@ -52,7 +54,9 @@ class Comparison:
         return f"  {name:8} {wall:>22} {spent:>22} {cpu / self.hosts * 1e6:>12.0f}"
 
 
-async def compare(title: str, hosts: int, *, suite: Round, bare: Round, rounds: int, warm_up: int = 1) -> Comparison:
+async def compare(
+    title: str, hosts: int, *, suite: Round, bare: Round, rounds: int, warm_up: int = 1, note: str = ""
+) -> Comparison:
     """Run both sides in turn `rounds` times, after `warm_up` turns that do not count."""
     ours: list[Cost] = []
     theirs: list[Cost] = []
@@ -61,7 +65,7 @@ async def compare(title: str, hosts: int, *, suite: Round, bare: Round, rounds: 
         if number >= warm_up:
             theirs.append(pair[0])
             ours.append(pair[1])
-    return Comparison(title, hosts, ours, theirs)
+    return Comparison(title, hosts, ours, theirs, note)
 
 
 def _spread(values: list[float]) -> str:
