@@ -13,6 +13,15 @@ from twinline_journal.remote import runner, runner_name
 from twinline_journal.spec import TaskSpec, check_task_id, frame
 from twinline_journal.status import State, Status, read_status
 
+KEEP_FORGOTTEN = 7 * 86400.0
+"""Seconds that a forgotten journal stays, so that a late second delivery finds it and runs nothing."""
+
+KEEP_ENDED = 30 * 86400.0
+"""Seconds that an ended journal stays which nobody forgot: the word was lost, or its sender is no more."""
+
+KEEP_BYTES = 1 << 30
+"""Bytes of all journals together, past which forgotten ones go earlier."""
+
 _ENDED = frozenset({State.FINISHED, State.INTERRUPTED})
 
 
@@ -23,12 +32,23 @@ class JournalError(Exception):
 class Journal:
     """Tasks of this host under `root`. Calls block on the disk and on short processes; use threads from async code."""
 
-    def __init__(self, root: Path, *, shell: str = "/bin/sh", environ: Mapping[str, str] | None = None) -> None:
-        """`shell` is a command that runs POSIX sh; scripts inherit `environ`, by default this process's own."""
+    def __init__(
+        self,
+        root: Path,
+        *,
+        shell: str = "/bin/sh",
+        environ: Mapping[str, str] | None = None,
+        patience: float = 60.0,
+    ) -> None:
+        """`shell` is a command that runs POSIX sh. The runner, not the scripts, has `environ`, by default our own.
+
+        `patience`: seconds within which the runner must answer.
+        """
         self._root = root.absolute()
         self._tasks = self._root / "tasks"
         self._shell = shell
         self._environ = environ
+        self._patience = patience
 
     def start(self, spec: TaskSpec) -> Status:
         """Start the task once: a second call for its id runs nothing. Returns when the disk has the acceptance.
@@ -46,8 +66,9 @@ class Journal:
         return read_status(self._folder(task_id))
 
     def list(self) -> list[Status]:
-        """Return all tasks that are not forgotten, in no order."""
-        return [read_status(folder) for folder in self._folders() if not (folder / "forgotten").exists()]
+        """Return all tasks that are not forgotten, in no order; those that the disk does not give are left out."""
+        statuses = [_try_status(folder) for folder in self._folders() if not (folder / "forgotten").exists()]
+        return [status for status in statuses if status is not None and status.state is not State.ABSENT]
 
     def read(self, task_id: str, offset: int, limit: int) -> bytes:
         """Return at most `limit` bytes of output from byte `offset` on; empty when there are none (yet)."""
@@ -71,17 +92,22 @@ class Journal:
         elif state is not State.ABSENT:
             raise JournalError(f"task {task_id} is {state}: cancel it first")
 
-    def sweep(self, *, max_age: float, max_bytes: int) -> None:
-        """Drop ended tasks older than `max_age` seconds, then forgotten ones, oldest first, down to `max_bytes`.
+    def sweep(self, *, max_bytes: int = KEEP_BYTES) -> None:
+        """Drop ended tasks that were kept long enough, then forgotten ones, oldest first, down to `max_bytes`.
 
-        A delivery of a dropped task would run it again, so `max_age` must be longer than any delivery can be late.
+        A delivery of a dropped task would run it again, so one that nobody forgot never goes for its size. What cannot
+        be dropped now is left for the next time.
         """
-        ended = sorted((_age(folder), folder) for folder in self._folders() if read_status(folder).state in _ENDED)
+        for left in self._root.glob("dropped-*"):  # of a sweep that was cut off
+            shutil.rmtree(left, ignore_errors=True)
+        ended = sorted((_age(folder), folder) for folder in self._folders() if _is_ended(folder))
         total = sum(map(_bytes, self._folders()))
         for age, folder in reversed(ended):
-            if age > max_age or (total > max_bytes and (folder / "forgotten").exists()):
+            forgotten = (folder / "forgotten").exists()
+            if age > (KEEP_FORGOTTEN if forgotten else KEEP_ENDED) or (total > max_bytes and forgotten):
                 total -= _bytes(folder)
-                self._drop(folder)
+                with suppress(OSError):
+                    self._drop(folder)
 
     def _drop(self, folder: Path) -> None:
         # out of the way first: half a journal must never be seen
@@ -99,7 +125,12 @@ class Journal:
         environ = {**(os.environ if self._environ is None else self._environ)}
         environ |= {"TWINLINE_JOURNAL": str(self._root), "TWINLINE_SHELL": self._shell}
         command = [*shlex.split(self._shell), str(self._runner()), *words]
-        done = subprocess.run(command, input=stdin, env=environ, capture_output=True, check=False)
+        try:
+            done = subprocess.run(
+                command, input=stdin, env=environ, capture_output=True, check=False, timeout=self._patience
+            )
+        except subprocess.TimeoutExpired:
+            raise JournalError(f"the runner did not answer within {self._patience:g} s: look at the disk") from None
         if done.returncode != 0:
             text = done.stderr.decode(errors="replace").strip().removeprefix("twinline: ")
             raise JournalError(text or f"runner ended with status {done.returncode}")
@@ -116,16 +147,30 @@ class Journal:
         return path
 
 
+def _try_status(folder: Path) -> Status | None:
+    """The status, or None when the disk does not give it: one bad folder must not hide the others."""
+    try:
+        return read_status(folder)
+    except OSError:
+        return None
+
+
+def _is_ended(folder: Path) -> bool:
+    status = _try_status(folder)
+    return status is not None and status.state in _ENDED
+
+
 def _age(folder: Path) -> float:
-    for name in ("exit", "pid", "task"):
-        if (folder / name).exists():
+    for name in ("exit", "pid", "task", ""):
+        with suppress(OSError):
             return time() - (folder / name).stat().st_mtime
-    return time() - folder.stat().st_mtime
+    return 0.0
 
 
 def _bytes(folder: Path) -> int:
     total = 0
-    for path in folder.iterdir():
-        with suppress(FileNotFoundError):  # a script that just ended is tidied up
-            total += path.lstat().st_size
+    with suppress(OSError):
+        for path in folder.iterdir():
+            with suppress(FileNotFoundError):  # a script that just ended is tidied up
+                total += path.lstat().st_size
     return total

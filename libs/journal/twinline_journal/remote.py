@@ -19,9 +19,9 @@ _BOOT = (
 def run_command(task_id: str, offset: int = 0, *, marker: str = "") -> str:
     """Start the task framed on stdin, or find it, and follow it from byte `offset`.
 
-    Stdout is the raw output from there until the task ends, stderr has status lines: one at once, one each 5 s, and the
-    final one after the last byte of output. With `marker` (of [A-Za-z0-9-]) stdout begins with that word, so what a
-    login shell says first can be told from output.
+    Stdout is the raw output from there until the task ends, stderr has status lines: one at once, one
+    when the script starts, one each 5 s, and the final one after the last byte of output. With `marker` (of
+    [A-Za-z0-9-]) stdout begins with that word, so what a login shell says first can be told from output.
     """
     return _command("run", task_id, str(offset), *_marker(marker))
 

@@ -16,8 +16,8 @@
 #   stop     cancel, or the watchdog: why the script is being ended
 #   exit     supervise  one line, by rename
 #
-# Needs Linux, a POSIX sh (dash, bash, busybox) and awk, date, dd, du, find, head, ls, mkdir, mv, rm, rmdir, sleep;
-# and setsid, or else perl. Times are hundredths of a second, for sh has no fractions.
+# Needs Linux, a POSIX sh (dash, bash, busybox) and awk, date, dd, du, env, find, head, id, ls, mkdir, mv, rm, rmdir,
+# sleep; and setsid, or else perl. Times are hundredths of a second, for sh has no fractions.
 set -u
 
 say() { printf 'twinline-status id=%s state=%s %s\n' "$id" "$state" "$detail" >&2; }
@@ -64,7 +64,7 @@ create() {
 # $group starts a command in a process group of its own, $detach also lets go of it, without `&` (see wait_for_lead):
 # a setsid that leads a group forks, hence two of them detach.
 find_group() {
-    command -v awk >/dev/null || die 'no awk on this host: install it'
+    for tool in awk env id; do command -v $tool >/dev/null || die "no $tool on this host: install it"; done
     if command -v setsid >/dev/null; then group=setsid detach='setsid setsid'
     elif command -v perl >/dev/null; then
         group='perl -MPOSIX -e setsid;exec@ARGV' detach='perl -MPOSIX -e fork&&exit;setsid;exec@ARGV'
@@ -98,7 +98,15 @@ read_pid() {
 
 claim() { since $$; read_boot; create pid "supervisor $$ $since $host_boot"; }
 
-finished() { [ -e exit ] && read -r detail <exit && state=finished && size=${detail##*size=} && size=${size%% *}; }
+# A script can write to `exit` too: what is no record of ours says only that the end is not known.
+finished() {
+    [ -e exit ] && read -r detail 2>/dev/null <exit || return
+    state=finished size=${detail##* size=} size=${size%% *}
+    case $detail in reason=[a-z]*' status='*' signal='*' size='*' dropped='*' started='*' ended='*)
+        case $size in '' | *[!0-9]*) ;; *) return 0 ;; esac
+    esac
+    state=interrupted detail='reason=journal_unreadable size=0 started=' size=0
+}
 
 # $state, $detail and $size of the task, from its files alone.
 look() {
@@ -221,15 +229,26 @@ lead() {
     exec </dev/null >>output 2>&1
     mkdir work; cd work || exit 126
     interpreter "$dir/script$suffix"
-    set -- "$PATH" "$dir/env$suffix" "$interp" ${arg:+"$arg"} "$dir/script$suffix"
+    account
     umask "$TWINLINE_UMASK"
-    unset TWINLINE_JOURNAL TWINLINE_SHELL TWINLINE_UMASK TWINLINE_GROUP TWINLINE_SELF TWINLINE_TASK
-    if [ -e "$2" ]; then            # from here on any variable may be the user's, PATH too
-        . "$2"
-        (PATH=$1; exec rm -f "$2")
-    fi
-    shift 2
-    exec "$@"
+    # The same for every script, whoever started the runner: nothing shows of a login, or of an agent's unit. The last
+    # one, where it is set, marks what runs on a machine of the local cloud.
+    exec env -i PATH="$standard_path" HOME="$home" USER="$account" LOGNAME="$account" SHELL=/bin/sh LANG=C.UTF-8 \
+        ${TWINLINE_INSTANCE:+TWINLINE_INSTANCE="$TWINLINE_INSTANCE"} \
+        /bin/sh -c "$become" sh "$dir/env$suffix" "$interp" ${arg:+"$arg"} "$dir/script$suffix"
+}
+
+standard_path=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+
+# From the values of the task on any variable may be the user's, PATH too.
+become='if [ -e "$1" ]; then . "$1"; (PATH='$standard_path'; exec rm -f "$1"); fi; shift; exec "$@"'
+
+# $account and its $home, which a unit without a user does not tell.
+account() {
+    account=$(id -un 2>/dev/null) || account=$(id -u)
+    home=${HOME-}
+    [ -z "$home" ] || return
+    case $account in [0-9]* | *[!A-Za-z0-9._-]*) home=/ ;; *) eval "home=~$account" ;; esac
 }
 
 # As the kernel reads #!, but needing neither an x bit nor a file system that allows exec.
@@ -339,13 +358,15 @@ cancel() {
 
 # --- reading ----------------------------------------------------------------------------------------------------------
 
-# Follows from byte $1. A status line every 5 s makes a follower whose reader has gone notice it.
+# Follows from byte $1. The start is told at once. A status line every 5 s makes a follower whose reader has gone
+# notice it.
 follow() {
-    pos=$1 pause=3 quiet=0 unclaimed=0
+    pos=$1 pause=3 quiet=0 unclaimed=0 told=$state
     [ -z "${2-}" ] || printf '%s' "$2" || exit 0
     while :; do
         look
         if [ "$size" -gt "$pos" ]; then emit "$pos" "$size" || exit 0; pos=$size pause=3; fi
+        if [ "$state" = running ] && [ "$told" != running ]; then told=$state; say || exit 0; fi
         [ "$state" = running ] || [ "$state" = accepted ] && [ "$unclaimed" -lt 500 ] || break
         nap "$pause"
         [ -n "$claimed" ] || unclaimed=$((unclaimed + pause))  # nobody starts it: let the caller deliver again
@@ -368,23 +389,28 @@ forget() {
     sweep
 }
 
-# Forgotten journals stay a week (a late second delivery finds them), or until all together hold more than 1 GiB.
-# First out of the way, then removed: half a journal must never be seen.
+# Forgotten journals stay a week (a late second delivery finds them), or until all together hold more than 1 GiB; ended
+# ones that nobody ever forgot, for the word was lost or its sender is no more, stay 30 days.
 sweep() {
+    rm -rf "$root"/dropped-*        # of a sweep that was cut off
     cd "$root/tasks" 2>/dev/null || return 0
     set -- -mtime +7
     kib=$(du -sk . 2>/dev/null)
     [ "${kib%%[!0-9]*}" -le 1048576 ] || set --
-    find . -maxdepth 2 -name forgotten "$@" 2>/dev/null | while IFS=/ read -r _ id _; do
-        mv "$id" "../dropped-$id.$$" && rm -rf "../dropped-$id.$$"
+    find . -maxdepth 2 -name forgotten "$@" 2>/dev/null | while IFS=/ read -r _ id _; do drop "$id"; done
+    find . -maxdepth 1 -name '[a-z0-9]*' -mtime +30 2>/dev/null | while IFS=/ read -r _ id; do
+        (enter "$id" && look && case $state in finished | interrupted) drop "$id" ;; esac)
     done
 }
+
+# First out of the way, then removed: half a journal must never be seen.
+drop() { mv "$root/tasks/$1" "$root/dropped-$1.$$" && rm -rf "$root/dropped-$1.$$"; }
 
 main() {
     export TWINLINE_UMASK="${TWINLINE_UMASK:-$(umask)}"
     umask 077
     root=${TWINLINE_JOURNAL:-$HOME/.twinline/journal} self=$0 shell=${TWINLINE_SHELL:-sh}
-    verb=$1; shift
+    verb=$1 state=; shift
     case $verb in
     start) start ;;
     run) start "$1"; look; say; follow "$2" "${3-}" ;;

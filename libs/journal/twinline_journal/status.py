@@ -9,6 +9,7 @@ from time import sleep
 from twinline_journal.spec import check_task_id
 
 _PREFIX = b"twinline-status "
+_RECORD = ("reason", "status", "signal", "size", "dropped", "started", "ended")
 
 
 class State(StrEnum):
@@ -26,8 +27,9 @@ class Status:
     """A task as its host knows it.
 
     `reason` of a finished task: exited, signaled, timed_out, canceled; of an interrupted one: process gone,
-    host rebooted, start unknown; else empty. `exit_status` is 128 + n after signal n (`signal` is then n), and None for
-    a task canceled before its start. Times are seconds since the epoch by the host's clock, sizes are bytes.
+    host rebooted, start unknown, journal unreadable; else empty. `exit_status` is 128 + n after signal n (`signal` is
+    then n), and None for a task canceled before its start. Times are seconds since the epoch by the host's clock,
+    sizes are bytes.
     """
 
     task_id: str
@@ -54,17 +56,22 @@ def parse_status(line: bytes) -> Status | None:
 
 
 def read_status(folder: Path) -> Status:
-    """Read the status of the task whose journal is `folder`."""
+    """Read the status of the task whose journal is `folder`. Raises OSError when the disk does not answer."""
     if not folder.is_dir():
         return Status(folder.name, State.ABSENT)
-    return _finished(folder) or _unfinished(folder)
+    try:
+        return _finished(folder) or _unfinished(folder)
+    except (ValueError, LookupError, IsADirectoryError):
+        # A script can write there too: what is no record of ours says only that the end is not known.
+        return Status(folder.name, State.INTERRUPTED, "journal unreadable")
 
 
 def _finished(folder: Path) -> Status | None:
-    record = _text(folder / "exit")
-    if not record:
+    record, whole, _ = _text(folder / "exit").partition("\n")
+    if not whole:
         return None
-    return _status(folder.name, State.FINISHED, dict(word.split("=", 1) for word in record.split()))
+    words = dict(word.split("=", 1) for word in record.split())
+    return _status(folder.name, State.FINISHED, {name: words[name] for name in _RECORD})
 
 
 def _unfinished(folder: Path) -> Status:

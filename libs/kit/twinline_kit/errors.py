@@ -22,6 +22,9 @@ DOMAIN = "twinline"
 DETAILS_KEY = "grpc-status-details-bin"
 """Where a status' details travel: the standard trailer."""
 
+REASON_KEY = "twinline-reason"
+"""The reason once more, as plain text: agents do without the packages that read details."""
+
 # What grpc.aio reports, instead of the peer's status, when a stream ends while a message is being written.
 _BROKEN_WRITE = "Internal error from Core"
 
@@ -181,8 +184,10 @@ def to_status(error: Error) -> grpc.Status:
     status.details.add().Pack(info)
     if error.violations:
         status.details.add().Pack(_violations_message(error))
-    packed: grpc.Status = rpc_status.to_status(status)
-    return packed
+    packed: Any = rpc_status.to_status(status)
+    trailers = (*packed.trailing_metadata, (REASON_KEY, error.reason))
+    plain: grpc.Status = packed._replace(trailing_metadata=trailers)
+    return plain
 
 
 def from_rpc_error(error: grpc.RpcError) -> Error:

@@ -1,6 +1,9 @@
-"""Short random names for resources."""
+"""Short random names for resources, and the ids that callers give to their requests."""
 
 import os
+import uuid
+
+from twinline_kit.errors import InvalidArgument
 
 _ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 _LENGTH = 16
@@ -15,3 +18,13 @@ def new_id(prefix: str) -> str:
         number, digit = divmod(number, len(_ALPHABET))
         characters.append(_ALPHABET[digit])
     return f"{prefix}-{''.join(characters)}"
+
+
+def request_id(text: str) -> str | None:
+    """One spelling of a request id, which must be a UUID; None when the caller gave none."""
+    if not text:
+        return None
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        raise InvalidArgument("request_id must be a UUID", field="request_id") from None

@@ -60,8 +60,10 @@ async def forever(
         elif wake is None:
             await asyncio.sleep(every)
         else:
+            # Not wait_for: before Python 3.12 it may swallow a cancellation that comes with the wake.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(wake.wait(), every)
+                async with asyncio.timeout(every):
+                    await wake.wait()
 
 
 def backoff(failures: int) -> float:

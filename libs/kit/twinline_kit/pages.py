@@ -4,10 +4,14 @@ import base64
 import binascii
 import hashlib
 import json
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from twinline_kit.errors import InvalidArgument
 
 _VERSION = 1
+
+Row = TypeVar("Row")
 
 
 class BadPageToken(InvalidArgument):
@@ -41,6 +45,19 @@ def decode(token: str, *, filter: str = "", parts: int | None = None) -> tuple[s
     if parts is not None and len(position) != parts:
         raise BadPageToken("page_token belongs to another list: start again without one")
     return position
+
+
+def after(token: str, *, filter: str = "") -> str:
+    """The position in the token of a list with one sort column, "" for the first page; refuses what `decode` does."""
+    return next(iter(decode(token, filter=filter, parts=1)), "")
+
+
+def slice(
+    rows: Sequence[Row], size: int, position: Callable[[Row], str], *, filter: str = ""
+) -> tuple[Sequence[Row], str]:
+    """One page of `rows`, which were asked for with one row more than `size`, and the token for the next page."""
+    page = rows[:size]
+    return page, encode(position(page[-1]), filter=filter) if len(rows) > size else ""
 
 
 def page_size(requested: int, default: int = 100, maximum: int = 1000) -> int:

@@ -10,6 +10,15 @@ from twinline_kit.errors import InvalidArgument
 from twinline_kit.server import Listen
 from twinline_kit.tls import Identity
 
+_WHY = {
+    "missing": "is not set",
+    "int_parsing": "is no whole number",
+    "float_parsing": "is no number",
+    "bool_parsing": "is neither true nor false",
+    "extra_forbidden": "is not known",
+}
+"""What is wrong with a variable, by pydantic's word for it."""
+
 
 class ServiceSettings(BaseSettings):
     """The settings all services have. Each service subclasses this with its own prefix, TWINLINE_<SERVICE>_."""
@@ -39,13 +48,13 @@ class ServiceSettings(BaseSettings):
 
     @classmethod
     def read(cls, **values: Any) -> Self:
-        """Settings from `values` and, where they are silent, the environment. InvalidArgument names the first bad variable."""
+        """Settings from `values` and, for the rest, the environment. InvalidArgument names a variable that is wrong."""
         try:
             return cls(**values)
         except ValidationError as error:
             wrong = error.errors()[0]
             name = f"{cls.model_config.get('env_prefix', '')}{'_'.join(map(str, wrong['loc']))}".upper()
-            why = "is not set" if wrong["type"] == "missing" else f"cannot be used: {wrong['msg'].lower()}"
+            why = _WHY.get(wrong["type"]) or f"cannot be used: {wrong['msg'].lower().removeprefix('value error, ')}"
             raise InvalidArgument(f"{name} {why}; set it in the environment", variable=name) from None
 
     def identity(self) -> Identity:

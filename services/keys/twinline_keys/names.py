@@ -1,20 +1,22 @@
 """What callers may name things, and how they refer to them."""
 
 import re
-import uuid
 
 from twinline_kit.errors import InvalidArgument
 
-KEY_NAME = re.compile(r"[!-~](?:[ -~]{0,253}[!-~])?")
+# Stands unquoted in command lines and paths, as servers' names do.
+KEY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 KEY_ID = re.compile(r"key-[a-z0-9]{16}")
 CREDENTIAL_NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 AGENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 def key_name(name: str) -> str:
-    """`name`, when a cloud key may have it: 1 to 255 printable ASCII characters, and not what an id looks like."""
+    """`name`, when a cloud key may have it: 1 to 128 letters, digits, dots, underscores or dashes, and no id."""
     if not KEY_NAME.fullmatch(name):
-        raise InvalidArgument("name of a key must be 1 to 255 printable ASCII characters", field="name")
+        raise InvalidArgument(
+            "name of a key must be 1 to 128 letters, digits, dots, underscores or dashes", field="name"
+        )
     if KEY_ID.fullmatch(name):
         raise InvalidArgument("name of a key looks like a key's id: choose another", field="name")
     return name
@@ -43,13 +45,3 @@ def agent_id(agent: str) -> str:
             "agent_id must be 1 to 128 letters, digits, dots, underscores or dashes", field="agent_id"
         )
     return agent
-
-
-def request_id(text: str) -> str | None:
-    """One spelling of a request id; None when the caller gave none."""
-    if not text:
-        return None
-    try:
-        return str(uuid.UUID(text))
-    except ValueError:
-        raise InvalidArgument("request_id must be a UUID", field="request_id") from None

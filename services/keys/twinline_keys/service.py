@@ -1,9 +1,8 @@
 """The RPCs: check, act, answer."""
 
 from asyncio import to_thread
-from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc.aio
 from cryptography import x509
@@ -26,15 +25,13 @@ from twinline_keys.material import PrivateHalf, canonical, parse_public
 from twinline_keys.models import CloudKey, Credential
 from twinline_keys.sealing import Sealer
 from twinline_keys.store import CloudKeyStore, CredentialStore
-from twinline_kit import pages
+from twinline_kit import ids, pages
 from twinline_kit.auth import TokenVerifier, caller
 from twinline_kit.clock import Clock
 from twinline_kit.errors import InvalidArgument
-from twinline_kit.ids import new_id
 from twinline_kit.tls import Authority, agent_uri
 
 Context = grpc.aio.ServicerContext[Any, Any]
-Row = TypeVar("Row", CloudKey, Credential)
 
 CLOUD_KEY, CREDENTIAL = "cloud-key", "credential"
 LARGEST_SIGNED = 64 * 1024
@@ -55,7 +52,7 @@ class CloudKeyService(cloud_keys_pb2_grpc.CloudKeyServiceServicer):
         self, request: cloud_keys_pb2.CreateCloudKeyRequest, context: Context
     ) -> cloud_keys_pb2.CloudKey:
         with audited("create cloud key", key=request.name):
-            name, request_id = names.key_name(request.name), names.request_id(request.request_id)
+            name, request_id = names.key_name(request.name), ids.request_id(request.request_id)
             row = await to_thread(self._generate, name, request_id)
             return convert.cloud_key(_same_request(row, name))
 
@@ -63,7 +60,7 @@ class CloudKeyService(cloud_keys_pb2_grpc.CloudKeyServiceServicer):
         self, request: cloud_keys_pb2.ImportCloudKeyRequest, context: Context
     ) -> cloud_keys_pb2.CloudKey:
         with audited("import cloud key", key=request.name):
-            name, request_id = names.key_name(request.name), names.request_id(request.request_id)
+            name, request_id = names.key_name(request.name), ids.request_id(request.request_id)
             row = await to_thread(self._register, name, request_id, request.public_key, request.fingerprint)
             return convert.cloud_key(_same_request(row, name))
 
@@ -84,8 +81,8 @@ class CloudKeyService(cloud_keys_pb2_grpc.CloudKeyServiceServicer):
         self, request: cloud_keys_pb2.ListCloudKeysRequest, context: Context
     ) -> cloud_keys_pb2.ListCloudKeysResponse:
         size = pages.page_size(request.page_size)
-        rows = await to_thread(self._store.page, after=_after(request.page_token), limit=size + 1)
-        page, following = _page(rows, size)
+        rows = await to_thread(self._store.page, after=pages.after(request.page_token), limit=size + 1)
+        page, following = pages.slice(rows, size, lambda row: row.name)
         return cloud_keys_pb2.ListCloudKeysResponse(cloud_keys=map(convert.cloud_key, page), next_page_token=following)
 
     async def DeleteCloudKey(self, request: cloud_keys_pb2.DeleteCloudKeyRequest, context: Context) -> Empty:
@@ -103,7 +100,7 @@ class CloudKeyService(cloud_keys_pb2_grpc.CloudKeyServiceServicer):
     def _generate(self, name: str, request_id: str | None) -> CloudKey:
         if first := self._store.made_by(request_id):
             return first
-        private, key_id, at = PrivateHalf.generate(), new_id("key"), self._clock()
+        private, key_id, at = PrivateHalf.generate(), ids.new_id("key"), self._clock()
         row = CloudKey(
             id=key_id,
             name=name,
@@ -119,7 +116,7 @@ class CloudKeyService(cloud_keys_pb2_grpc.CloudKeyServiceServicer):
     def _register(self, name: str, request_id: str | None, public_key: str, fingerprint: str) -> CloudKey:
         public_key, fingerprint = _registered(public_key.strip(), fingerprint.strip())
         row = CloudKey(
-            id=new_id("key"),
+            id=ids.new_id("key"),
             name=name,
             public_key=public_key,
             fingerprint=fingerprint,
@@ -173,8 +170,8 @@ class CredentialService(credentials_pb2_grpc.CredentialServiceServicer):
         self, request: credentials_pb2.ListCredentialsRequest, context: Context
     ) -> credentials_pb2.ListCredentialsResponse:
         size = pages.page_size(request.page_size)
-        rows = await to_thread(self._store.page, after=_after(request.page_token), limit=size + 1)
-        page, following = _page(rows, size)
+        rows = await to_thread(self._store.page, after=pages.after(request.page_token), limit=size + 1)
+        page, following = pages.slice(rows, size, lambda row: row.name)
         return credentials_pb2.ListCredentialsResponse(
             credentials=map(convert.credential, page), next_page_token=following
         )
@@ -265,13 +262,3 @@ def _lifetime(request: certificates_pb2.SignAgentCertificateRequest) -> timedelt
 
 def _expiry(pem: bytes) -> datetime:
     return x509.load_pem_x509_certificate(pem).not_valid_after_utc
-
-
-def _after(page_token: str) -> str:
-    return next(iter(pages.decode(page_token, parts=1)), "")
-
-
-def _page(rows: Sequence[Row], size: int) -> tuple[Sequence[Row], str]:
-    """One page of `rows`, which is one row longer when more follow, and the token for the next page."""
-    page = rows[:size]
-    return page, pages.encode(page[-1].name) if len(rows) > size else ""

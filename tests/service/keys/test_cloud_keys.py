@@ -118,7 +118,7 @@ async def test_what_names_no_key_is_not_imported(admin: CloudKeys, public_key: s
 
 
 async def test_a_name_that_would_confuse_is_refused(admin: CloudKeys) -> None:
-    for name in ["", " web", "web ", "x" * 256, "näme", "a\nb", "a\0b", "key-0123456789abcdef"]:
+    for name in ["", " web", "a b/../c", "../c", "-web", "x" * 129, "näme", "a\nb", "key-0123456789abcdef"]:
         with pytest.raises(InvalidArgument, match="name of a key"):
             await admin.CreateCloudKey(pb.CreateCloudKeyRequest(name=name))
 
@@ -174,7 +174,7 @@ async def test_a_deleted_key_signs_no_more_and_its_name_is_free_for_another(
 
 
 async def test_keys_are_listed_by_name_page_by_page(admin: CloudKeys) -> None:
-    names = [f"key {letter}" for letter in "edcba"]
+    names = [f"key-{letter}" for letter in "edcba"]
     for name in names:
         await admin.CreateCloudKey(pb.CreateCloudKeyRequest(name=name))
     pages: list[list[str]] = []
@@ -183,7 +183,7 @@ async def test_keys_are_listed_by_name_page_by_page(admin: CloudKeys) -> None:
         page = await admin.ListCloudKeys(pb.ListCloudKeysRequest(page_size=2, page_token=token))
         pages.append([key.name for key in page.cloud_keys])
         token = page.next_page_token
-    assert pages == [["key a", "key b"], ["key c", "key d"], ["key e"]]
+    assert pages == [["key-a", "key-b"], ["key-c", "key-d"], ["key-e"]]
 
 
 async def test_a_full_last_page_is_followed_by_none(admin: CloudKeys) -> None:

@@ -122,3 +122,13 @@ def test_any_login_shell_will_do(login: str, tmp_path: Path) -> None:
 )
 def test_noise_is_no_status(line: bytes) -> None:
     assert parse_status(line) is None
+
+
+async def test_a_follower_is_told_at_once_when_the_start_comes(host: Host) -> None:
+    folder = host.file("")
+    folder.mkdir(parents=True)
+    with host.popen(follow_command("task-1", 0)) as process:
+        assert process.stderr
+        host.start("sleep 1")
+        states = [status.state for line in process.stderr if (status := parse_status(line))]
+    assert states == [State.RUNNING, State.FINISHED]

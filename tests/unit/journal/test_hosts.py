@@ -43,7 +43,7 @@ async def test_perl_stands_in_for_setsid(bare: Host, tools: Path) -> None:
     assert [pid for pid in bare.output().split() if alive(int(pid))] == []
 
 
-@pytest.mark.parametrize("missing", [("setsid", "perl"), ("awk",)])
+@pytest.mark.parametrize("missing", [("setsid", "perl"), ("awk",), ("env",)])
 def test_a_host_that_cannot_keep_the_promise_refuses_before_the_start(
     bare: Host, tools: Path, missing: tuple[str, ...]
 ) -> None:

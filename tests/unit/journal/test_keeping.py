@@ -2,19 +2,20 @@
 
 import os
 import time
+from pathlib import Path
 
 import pytest
 
 from tests.peers.eventually import eventually
-from tests.unit.journal.host import Host, last_status
-from twinline_journal import JournalError, State, forget_command
+from tests.unit.journal.host import Host, last_status, spec
+from twinline_journal import Journal, JournalError, State, forget_command
 
 DAY = 86_400.0
 
 
 def age(host: Host, task_id: str, seconds: float) -> None:
     then = time.time() - seconds
-    for name in ("exit", "pid", "task", "forgotten"):
+    for name in ("exit", "pid", "task", "forgotten", ""):
         if host.file(name, task_id).exists():
             os.utime(host.file(name, task_id), (then, then))
 
@@ -42,15 +43,22 @@ def test_an_unknown_task_is_forgotten_already(host: Host) -> None:
     assert host.remote(forget_command(["task-1"])).returncode == 0
 
 
-async def test_old_ended_tasks_are_swept_and_live_ones_never(host: Host) -> None:
+@pytest.mark.parametrize("line", ["agent", "ssh"])
+async def test_old_ended_tasks_are_swept_and_live_ones_never(host: Host, line: str) -> None:
     for number in (1, 2):
         await host.run("true", f"task-{number}")
     host.start("sleep 60", "task-3")
     await eventually(lambda: host.journal.status("task-3").state is State.RUNNING)
-    age(host, "task-1", 8 * DAY)
-    age(host, "task-3", 8 * DAY)
-    host.journal.sweep(max_age=7 * DAY, max_bytes=0)
+    for task_id, days in (("task-1", 32), ("task-2", 8), ("task-3", 32)):
+        age(host, task_id, days * DAY)
+    leftover = host.root / "dropped-task-9.1"
+    leftover.mkdir()
+    if line == "agent":
+        host.journal.sweep(max_bytes=0)
+    else:
+        host.remote(forget_command([]))
     assert sorted(status.task_id for status in host.journal.list()) == ["task-2", "task-3"]
+    assert not leftover.exists()
 
 
 async def test_a_full_journal_drops_the_forgotten_oldest_first(host: Host) -> None:
@@ -59,7 +67,7 @@ async def test_a_full_journal_drops_the_forgotten_oldest_first(host: Host) -> No
         age(host, f"task-{number}", 100 - number)
     for number in (2, 3):
         host.journal.forget(f"task-{number}")
-    host.journal.sweep(max_age=DAY, max_bytes=250_000)
+    host.journal.sweep(max_bytes=250_000)
     kept = [number for number in (1, 2, 3) if host.told(f"task-{number}").state is State.FINISHED]
     assert kept == [1, 3]
     assert list(host.root.glob("dropped-*")) == []
@@ -72,3 +80,25 @@ async def test_a_host_reached_by_ssh_sweeps_by_itself(host: Host) -> None:
     age(host, "task-1", 9 * DAY)
     host.remote(forget_command([]))
     assert (host.told("task-1").state, host.told("task-2").state) == (State.ABSENT, State.FINISHED)
+
+
+@pytest.mark.parametrize("garbage", [b"reason\xff= status\n", b"done\n", b"reason=exited status=x size=\n"])
+async def test_a_record_that_a_script_wrote_is_no_end_and_hides_no_other_task(host: Host, garbage: bytes) -> None:
+    for number in (1, 2):
+        await host.run("true", f"task-{number}")
+    host.file("exit").write_bytes(garbage)
+    host.file("", "task-3").symlink_to(host.root / "tasks" / "task-3")
+    told = host.told()
+    assert (told.state, told.reason) == (State.INTERRUPTED, "journal unreadable")
+    assert sorted(status.task_id for status in host.journal.list()) == ["task-1", "task-2"]
+    age(host, "task-1", 32 * DAY)
+    host.journal.sweep()
+    assert host.told().state is State.ABSENT
+
+
+def test_a_runner_that_hangs_is_given_up(tmp_path: Path) -> None:
+    hanging = tmp_path / "hanging"
+    hanging.write_text("#!/bin/sh\nexec sleep 60\n")
+    hanging.chmod(0o700)
+    with pytest.raises(JournalError, match="did not answer"):
+        Journal(tmp_path / "journal", shell=str(hanging), patience=0.2).start(spec("true"))

@@ -16,7 +16,7 @@ from pydantic_settings import SettingsConfigDict
 
 from twinline_kit import clock, logs, loops, pages, telemetry
 from twinline_kit.errors import InvalidArgument, Unavailable
-from twinline_kit.ids import new_id
+from twinline_kit.ids import new_id, request_id
 from twinline_kit.pages import BadPageToken
 from twinline_kit.settings import ServiceSettings
 
@@ -25,6 +25,13 @@ def test_ids_are_short_and_differ() -> None:
     made = {new_id("run") for _ in range(10_000)}
     assert len(made) == 10_000
     assert all(re.fullmatch(r"run-[a-z0-9]{16}", each) for each in made)
+
+
+def test_a_request_id_has_one_spelling_or_none() -> None:
+    assert request_id("{0F0E0D0C-0b0a-0908-0706-050403020100}") == "0f0e0d0c-0b0a-0908-0706-050403020100"
+    assert request_id("") is None
+    with pytest.raises(InvalidArgument, match="must be a UUID"):
+        request_id("again")
 
 
 def test_now_is_aware() -> None:
@@ -49,6 +56,13 @@ def test_a_token_of_another_list_is_refused() -> None:
         pages.decode(pages.encode("a", filter="x"), filter="y")
     with pytest.raises(BadPageToken, match="another list"):
         pages.decode(pages.encode("a"), parts=2)
+
+
+def test_rows_are_cut_into_pages_and_the_last_one_has_no_token() -> None:
+    page, token = pages.slice(["a", "b", "c"], 2, str, filter="x")
+    assert (page, pages.after(token, filter="x")) == (["a", "b"], "b")
+    assert pages.slice(["c"], 2, str) == (["c"], "")
+    assert pages.after("") == ""
 
 
 def test_page_sizes_have_a_default_and_a_limit() -> None:
@@ -155,6 +169,25 @@ async def test_what_wakes_a_loop_during_its_step_counts() -> None:
         task = group.create_task(loops.forever("test", step, every=3600, wake=wake))
         await asyncio.wait_for(done.wait(), 5)
         task.cancel()
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_a_loop_that_is_woken_and_cancelled_at_once_ends(turns: int) -> None:
+    wake, ran = asyncio.Event(), asyncio.Event()
+
+    async def step() -> None:
+        ran.set()
+
+    task = asyncio.ensure_future(loops.forever("test", step, every=3600, wake=wake))
+    await ran.wait()
+    await asyncio.sleep(0)
+    wake.set()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    done, _ = await asyncio.wait({task}, timeout=1)
+    task.cancel()
+    assert done == {task}
 
 
 def test_pauses_grow_and_stay_below_half_a_minute() -> None:
