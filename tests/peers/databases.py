@@ -23,8 +23,10 @@ def of_every_service(server: Server) -> Iterator[dict[str, str]]:
 def in_the_environment(kind: str, request: pytest.FixtureRequest) -> Iterator[None]:
     """What is started within the block keeps its data in `kind`: `sqlite` (as by default) or `postgresql`."""
     with ExitStack() as stack:
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        for service in SERVICES:
+            patch.delenv(f"TWINLINE_{service.upper()}_DATABASE_URL", raising=False)
         if kind == "postgresql":
-            patch = stack.enter_context(pytest.MonkeyPatch.context())
             server: Server = request.getfixturevalue("postgres_server")
             for name, url in stack.enter_context(of_every_service(server)).items():
                 patch.setenv(name, url)

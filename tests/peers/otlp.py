@@ -33,6 +33,8 @@ class Received:
     endpoint: str
     spans: list[Span] = field(default_factory=list)
     metrics: set[str] = field(default_factory=set)
+    counted: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    """The counters' points: name and attributes."""
 
     def trace(self, trace_id: str) -> list[Span]:
         """The spans of one trace."""
@@ -61,6 +63,8 @@ class _Metrics(metrics_rpc.MetricsServiceServicer):
         for resource in request.resource_metrics:
             for scope in resource.scope_metrics:
                 self._received.metrics.update(metric.name for metric in scope.metrics)
+                points = [(metric.name, point) for metric in scope.metrics for point in metric.sum.data_points]
+                self._received.counted += [(name, _attributes(point.attributes)) for name, point in points]
         return metrics_pb.ExportMetricsServiceResponse()
 
 

@@ -47,12 +47,13 @@ class Replica:
     async def serves(self, within: float = 60.0) -> None:
         """Wait until it accepts connections."""
 
-        async def accepts() -> None:
-            assert self._process is not None
+        async def accepts() -> bool:
             _, writer = await asyncio.open_connection("127.0.0.1", self.mesh_port)
             writer.close()
+            return True
 
-        await eventually(accepts, within=within)
+        has_started: bool = await eventually(accepts, within=within)
+        assert has_started
 
     def kill(self) -> None:
         """`kill -9`."""

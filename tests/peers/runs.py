@@ -12,7 +12,8 @@ from tests.peers.eventually import eventually
 from twinline.executor.v1 import runs_pb2, runs_pb2_grpc
 from twinline_kit.client import api_channel
 
-Run, Task = runs_pb2.Run, runs_pb2.Task
+Run = runs_pb2.Run
+Task = runs_pb2.Task
 PATIENCE = 40.0
 
 
@@ -57,19 +58,18 @@ class Runs:
         """The run's tasks, by name of the server."""
         return list((await self._stub.ListTasks(runs_pb2.ListTasksRequest(run=run))).tasks)
 
-    async def sizes(self, run: str) -> dict[str, int]:
-        """Bytes of output that are stored, by task."""
-        return {task.id: task.output_size for task in await self.tasks(run)}
-
     async def grows(self, run: str, by: int) -> None:
         """Wait until every task has stored that much more output than it has now."""
-        before = await eventually(lambda: self.sizes(run), within=PATIENCE)
+        before: dict[str, int] = {}
 
-        async def grown() -> None:
+        async def grown() -> bool:
             tasks = await self.tasks(run)
-            assert all(task.output_size >= before[task.id] + by for task in tasks), tasks
+            for task in tasks:
+                before.setdefault(task.id, task.output_size)
+            return all(task.output_size >= before[task.id] + by for task in tasks)
 
-        await eventually(grown, within=PATIENCE)
+        has_grown: bool = await eventually(grown, within=PATIENCE)
+        assert has_grown
 
     async def ended(self, run: str) -> list[Task]:
         """The run's tasks once all of them have ended."""

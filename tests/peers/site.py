@@ -3,7 +3,7 @@
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,11 +20,24 @@ Kind = Callable[[list[bytes]], bool]
 """Tells by the arguments of a process whether it is meant."""
 
 
+QUICK = {
+    "TWINLINE_EXECUTOR_BEAT_INTERVAL": "0.3",
+    "TWINLINE_EXECUTOR_BEAT_LIMIT": "1.5",
+    "TWINLINE_LAUNCHER_LEASE": "1.5",
+}
+"""Else a suite that was killed keeps its runs and machines from the next one for ten seconds."""
+
+
 @contextmanager
 def suite_on(database: str, request: pytest.FixtureRequest, folder: Path) -> Iterator[Suite]:
     """A suite on that kind of database; when it has ended, nothing may be left."""
     home = folder / "home"
-    with databases.in_the_environment(database, request), running(home) as suite:
+    with ExitStack() as stack:
+        stack.enter_context(databases.in_the_environment(database, request))
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        for name, value in QUICK.items():
+            patch.setenv(name, value)
+        suite = stack.enter_context(running(home))
         yield suite
         for server in suite.good("servers", "list", "-o", "json").data:
             if server["state"] not in ("SERVER_STATE_INACTIVE", "SERVER_STATE_TERMINATED"):

@@ -35,7 +35,7 @@ MaxSessions 100
 MaxStartups 500
 PrintMotd no
 PrintLastLog no
-SetEnv HOME={folder}/home TWINLINE_TEST_HOST={folder}
+SetEnv HOME={folder}/home
 {more}
 """
 
@@ -118,7 +118,7 @@ class Sshd:
 
     def _marked(self) -> list[int]:
         """Processes of sessions: those of this host by their environment, and sshd's own that serve them."""
-        mark = f"TWINLINE_TEST_HOST={self.folder}".encode()
+        mark = f"HOME={self.home}".encode()  # the one variable of a login that scripts have too
         found = []
         for entry in Path("/proc").iterdir():
             with contextlib.suppress(OSError):

@@ -17,6 +17,8 @@ from twinline_executor.states import Event, Line, State
 from twinline_journal import Masker
 
 MAX_MESSAGE = 1000
+SURELY_KEPT = 6 * 86400.0
+"""Seconds after which a host may have dropped a task's journal: it keeps them for a week."""
 
 _ENDS = {"timed_out": Event.TIME_OUT, "canceled": Event.CANCEL}
 _INTERRUPTIONS = {
@@ -41,6 +43,22 @@ class End:
     ended: datetime | None
 
 
+class MaskEverything:
+    """A Masker that knows no secret and so trusts no byte. Offsets stay exact."""
+
+    def feed(self, data: bytes) -> bytes:
+        """As many `*`."""
+        return b"*" * len(data)
+
+    def finish(self) -> bytes:
+        """Nothing was held back."""
+        return b""
+
+    def held(self) -> int:
+        """Nothing is held back."""
+        return 0
+
+
 @dataclass(slots=True, eq=False)
 class ActiveRun:
     """A run with everything that its tasks share."""
@@ -53,6 +71,10 @@ class ActiveRun:
     script: bytes = b""
     env: Mapping[str, str] = field(default_factory=dict)
     secrets: Sequence[bytes] = field(default=(), repr=False)
+    refusal: tuple[str, str] | None = None
+    """Reason and message why nothing of it is delivered any more; what is on hosts is followed."""
+    remark: str = ""
+    """Said with the end of every task that has output."""
     waiting: int = 0
     """Tasks whose recorded state is one that the run waits for."""
     closed: bool = False
@@ -65,9 +87,19 @@ class ActiveRun:
             for task in self.tasks.values():
                 task.masker = Masker(secrets)
 
+    def mask_everything(self, why: str) -> None:
+        """Show nothing of the output from now on: a secret that may be in it is not known any more."""
+        self.remark = why
+        for task in self.tasks.values():
+            task.masker = MaskEverything()
+
     def late(self) -> bool:
         """Whether the time to reach hosts is over."""
         return time.monotonic() > self.deadline
+
+    def old(self) -> bool:
+        """Whether hosts may have dropped journals of its tasks already."""
+        return (datetime.now(UTC) - self.run.create_time).total_seconds() > SURELY_KEPT
 
 
 class ActiveTask:
@@ -99,7 +131,7 @@ class ActiveTask:
         self.stored = row.output_size
         self.chunks: list[bytes] = []
         self.pending_bytes = 0
-        self.masker: Masker | None = None
+        self.masker: Masker | MaskEverything | None = None
         self.hasher: object | None = None
         # UNKNOWN too: it may have been in a journal, and then must never be said not to have started.
         self.accepted = row.state in (State.DELIVERED, State.RUNNING, State.UNKNOWN) or row.output_size > 0
@@ -117,7 +149,7 @@ class ActiveTask:
 
     def startable(self) -> bool:
         """Whether a delivery may still start it."""
-        return not self.accepted and not self.cancel and not self.run.late()
+        return not self.accepted and not self.cancel and not self.run.late() and self.run.refusal is None
 
     def cancelable_at_once(self) -> bool:
         """Whether it was surely never sent to its host."""
@@ -146,6 +178,8 @@ class ActiveTask:
         if event in states.SETTLING:
             if self.masker is not None:
                 self._release(self.masker.finish())
+            if self.run.remark and self.received:
+                self.message = _printable("; ".join(filter(None, (message, self.run.remark))))
             self.settled = True
             self.end_time = self.end_time or datetime.now(UTC)
 
@@ -175,10 +209,13 @@ class ActiveTask:
 
     def absent(self) -> None:
         """Its host's journal does not have it. Nothing happens when it may still be delivered."""
-        if self.accepted:
-            self.happen(Event.INTERRUPT, "JOURNAL_LOST", "the host had this task and lost its journal; it may have run")
+        if self.accepted or (self.offers and self.run.old()):
+            message = "the host has no journal of this task any more; it may have run"
+            self.happen(Event.INTERRUPT, "JOURNAL_LOST", message)
         elif self.cancel:
             self.happen(Event.CANCEL)
+        elif self.run.refusal is not None:
+            self.happen(Event.REFUSE, *self.run.refusal)
         elif self.run.late():
             self.happen(Event.GIVE_UP, self.reason or "LATE", self.message or "the host could not be reached in time")
 

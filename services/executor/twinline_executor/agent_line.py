@@ -8,9 +8,10 @@ starts it.
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import islice
+from itertools import islice, takewhile
 
 import grpc.aio
 from google.protobuf.duration_pb2 import Duration
@@ -31,6 +32,10 @@ log = logging.getLogger(__name__)
 
 BATCH = 256
 TICK = 1.0
+LAZY = 9.0
+"""Seconds that a final acknowledgement waits for another message to the same agent."""
+PARTING = 1.0
+"""Seconds that a replica which stops takes to send them."""
 SETTLED = 10.0
 """Seconds that a stream must hold before a cut counts as the first one again."""
 
@@ -56,6 +61,14 @@ _NO_GATEWAY = ("GATEWAY_UNAVAILABLE", "no agent gateway answers")
 Call = grpc.aio.StreamStreamCall[fleet_pb2.DispatchRequest, fleet_pb2.DispatchResponse]
 
 
+@dataclass(slots=True)
+class _Finals:
+    """What one agent may forget: offsets by task, and since when it was not told."""
+
+    since: float
+    offsets: dict[str, int] = field(default_factory=dict)
+
+
 class AgentLine:
     """Carries tasks to v5 hosts."""
 
@@ -71,16 +84,21 @@ class AgentLine:
         self._by_agent: dict[str, dict[str, ActiveTask]] = {}
         self._to_state: dict[tuple[str, bool], dict[str, ActiveTask]] = {}
         self._cancels: dict[str, ActiveTask] = {}
-        self._acks: dict[str, tuple[str, int, bool]] = {}
+        self._acks: dict[str, tuple[str, int]] = {}
+        self._finals: dict[str, _Finals] = {}
         self._speak = asyncio.Event()
         self._connected = False
 
     async def run(self) -> None:
         """Carry until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(forever("agent tasks", self._tick, every=TICK))
-            if self._fleet is not None:
-                group.create_task(self._dial(self._fleet))
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(forever("agent tasks", self._tick, every=TICK))
+                if self._fleet is not None:
+                    group.create_task(self._dial(self._fleet))
+        finally:
+            if self._fleet is not None and self._connected and self._finals:
+                await self._part(self._fleet)
 
     def carry(self, tasks: Iterable[ActiveTask]) -> None:
         """Take these tasks to their agents, or follow those that are there."""
@@ -105,10 +123,11 @@ class AgentLine:
     def stored(self, task: ActiveTask) -> None:
         """All that is known of the task is in the database: acknowledge it."""
         if task.settled:
-            self._acks[task.id] = (task.agent_id, task.stored, True)  # goes with the next message, or the next tick
+            self._acks.pop(task.id, None)
+            self._let_forget(task.agent_id, task.id, task.stored)
             self.drop(task)
         elif task.stored:
-            self._acks[task.id] = (task.agent_id, task.stored, False)
+            self._acks[task.id] = (task.agent_id, task.stored)
             self._speak.set()
 
     def drop(self, task: ActiveTask) -> None:
@@ -150,6 +169,23 @@ class AgentLine:
         finally:
             call.cancel()
 
+    async def _part(self, fleet: "rpc.FleetServiceAsyncStub") -> None:
+        """This replica stops: let agents forget what is stored, for nobody else will tell them."""
+        call = fleet.Dispatch()  # the other one is gone: cancelling a read cancels the call
+        try:
+            async with asyncio.timeout(PARTING):
+                await call.write(fleet_pb2.DispatchRequest(hello=fleet_pb2.DispatchHello(dispatcher=self._replica)))
+                while self._finals:
+                    orders = self._next_orders(list(islice(self._finals, 4 * BATCH)))
+                    await call.write(fleet_pb2.DispatchRequest(orders=orders))
+                await call.done_writing()
+                async for _ in call:
+                    pass
+        except (Error, asyncio.InvalidStateError, TimeoutError) as error:
+            log.info("agents were not told what they may forget", extra={"error": str(error)})
+        finally:
+            call.cancel()
+
     async def _send(self, call: Call) -> None:
         while True:
             await self._speak.wait()
@@ -188,7 +224,7 @@ class AgentLine:
         request = fleet_pb2.DispatchRequest()
         if batch := self._next_batch():
             request.batches.append(batch)
-        request.orders.extend(self._next_orders())
+        request.orders.extend(self._next_orders([task.agent_id for batch in request.batches for task in batch.tasks]))
         return request if request.batches or request.orders else None
 
     def _next_batch(self) -> fleet_pb2.DispatchBatch | None:
@@ -230,8 +266,12 @@ class AgentLine:
             kill_after=kill_after, max_output=self._settings.max_output,
         )  # fmt: skip
 
-    def _next_orders(self) -> Iterator[fleet_pb2.AgentOrders]:
-        """Cancels and acknowledgements, by agent."""
+    def _let_forget(self, agent_id: str, task_id: str, offset: int) -> None:
+        """The task's end is stored. Its agent is told with the next message that it gets anyway, or a while later."""
+        self._finals.setdefault(agent_id, _Finals(time.monotonic())).offsets[task_id] = offset
+
+    def _next_orders(self, addressed: Collection[str]) -> list[fleet_pb2.AgentOrders]:
+        """Cancels and acknowledgements by agent, and with them what those and the `addressed` agents may forget."""
         orders: dict[str, fleet_pb2.AgentOrders] = {}
 
         def of(agent_id: str) -> fleet_pb2.AgentOrders:
@@ -240,9 +280,19 @@ class AgentLine:
         for task_id in list(islice(self._cancels, BATCH)):
             of(self._cancels.pop(task_id).agent_id).cancel.append(task_id)
         for task_id in list(islice(self._acks, 4 * BATCH)):
-            agent_id, offset, final = self._acks.pop(task_id)
-            of(agent_id).acks.add(task_id=task_id, offset=offset, final=final)
-        yield from orders.values()
+            agent_id, offset = self._acks.pop(task_id)
+            of(agent_id).acks.add(task_id=task_id, offset=offset)
+        for agent_id in {*orders, *addressed, *self._due()}:
+            if finals := self._finals.pop(agent_id, None):
+                for task_id, offset in finals.offsets.items():
+                    of(agent_id).acks.add(task_id=task_id, offset=offset, final=True)
+        return list(orders.values())
+
+    def _due(self) -> list[str]:
+        """Agents whose final acknowledgements have waited long enough; the oldest are first."""
+        since = time.monotonic() - LAZY
+        oldest = islice(self._finals.items(), 4 * BATCH)
+        return [agent_id for agent_id, _ in takewhile(lambda waiting: waiting[1].since <= since, oldest)]
 
     # --- up ---
 
@@ -310,7 +360,7 @@ class AgentLine:
         agents = {task_id: agent_id for agent_id, task_id in strangers}
         for row in await asyncio.to_thread(self._runs.tasks_by_id, list(agents)):
             if row.settled and row.agent_id == agents[row.id]:
-                self._acks[row.id] = (row.agent_id, row.output_size, True)
+                self._let_forget(row.agent_id, row.id, row.output_size)
 
     # --- time ---
 
@@ -319,7 +369,7 @@ class AgentLine:
         for task in list(self._wanted.values()):
             if not task.settled:
                 self._look_after(task, now)
-        if self._acks:
+        if self._due():
             self._speak.set()
 
     def _look_after(self, task: ActiveTask, now: float) -> None:

@@ -51,7 +51,7 @@ async def build(settings: Settings) -> AsyncIterator[App]:
 
 
 def _app(settings: Settings, engine: sa.Engine, keys: grpc.aio.Channel, gateway: grpc.aio.Channel | None) -> App:
-    replica = new_id("replica")
+    replica = settings.replica or new_id("replica")
     targets, scripts, runs, output = TargetStore(engine), ScriptStore(engine), RunStore(engine), OutputStore(engine)
     bell, changes = Bell(), Changes()
     recorder = Recorder(ResultStore(engine), output, bell, changes, clock=clock.now, max_output=settings.max_output)

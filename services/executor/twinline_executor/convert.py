@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from twinline.common.v1 import common_pb2
@@ -25,12 +26,21 @@ def stamp(at: datetime | None) -> Timestamp | None:
     return message
 
 
+def duration(seconds: float | None) -> Duration | None:
+    """A length of time as a message."""
+    if seconds is None:
+        return None
+    whole, micros = divmod(round(seconds * 1e6), 10**6)
+    return Duration(seconds=whole, nanos=micros * 1000)
+
+
 def run(row: Run, counts: Mapping[State, int]) -> runs_pb2.Run:
     """A run and its counts."""
     return runs_pb2.Run(
         id=row.id, script=row.script, revision=row.revision, command=row.command, selector=row.selector,
         state=runs_pb2.Run.State.ValueType(row.state), inputs=row.inputs, started_by=row.started_by,
         create_time=stamp(row.create_time), end_time=stamp(row.end_time), counts=task_counts(counts),
+        timeout=duration(row.timeout),
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from what is stored. Nothing else needs to be known, since hosts keep the truth.
 import asyncio
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import grpc.aio
@@ -18,6 +18,7 @@ from twinline_executor.active import ActiveRun, ActiveTask
 from twinline_executor.agent_line import AgentLine
 from twinline_executor.environment import credentials, run_env
 from twinline_executor.errors import CredentialMalformed
+from twinline_executor.inputs import check_size
 from twinline_executor.recorder import Changes, Recorder
 from twinline_executor.rows import Run, Task
 from twinline_executor.settings import Settings
@@ -117,28 +118,59 @@ class Dispatcher:
             try:
                 await self._handed_over(run)
                 return
-            except Error as error:
-                self._refuse(run, error.reason, error.message)
-                return
             except Exception:
                 failures += 1
                 log.exception("a run could not be handed over, will retry", extra={"run": run.run.id})
                 await asyncio.sleep(backoff(failures))
 
     async def _handed_over(self, run: ActiveRun) -> None:
-        run.script = await self._script(run.run)
-        opened = await self._opened(run)
-        if opened is None:
-            return
-        run.env = run_env(run.run, opened)
-        run.share_secrets([value.encode() for value in opened.values()])
-        await self._ready.wait()
         if not run.tasks:
             self._recorder.note_run(run)
+            return
+        try:
+            followable = await self._prepared(run)
+        except Error as error:
+            self._refuse(run, error.reason, error.message)
+            followable = await self._masked(run)
+        if not followable:
+            return
+        await self._ready.wait()
         self._agents.carry([task for task in run.tasks.values() if task.line is Line.AGENT and not task.settled])
         await self._ssh.carry([task for task in run.tasks.values() if task.line is Line.SSH])
         if run.run.canceled:
             self._cancel(run)
+
+    async def _prepared(self, run: ActiveRun) -> bool:
+        """Get all that a delivery needs. False when nothing is left to do; raises what stands in the way."""
+        run.script = await self._script(run.run)
+        opened = await self._opened(run, credentials(run.run))
+        if opened is None:
+            return False
+        run.share_secrets(list(opened.values()))
+        env = run_env(run.run, {name: _text(name, value) for name, value in opened.items()})
+        check_size(env)
+        run.env = env
+        return True
+
+    async def _masked(self, run: ActiveRun) -> bool:
+        """Get what following needs where nothing can be delivered: the secrets in the output. False as above."""
+        secrets: list[bytes] = []
+        lost: list[str] = []
+        for name in sorted(credentials(run.run)):
+            if all(task.settled for task in run.tasks.values()):
+                return False
+            try:
+                opened = await self._opened(run, {name})
+            except Error:
+                lost.append(name)
+            else:
+                secrets += (opened or {}).values()
+        run.share_secrets(secrets)
+        if lost:
+            run.mask_everything(
+                f"output is masked whole from where it was followed anew: credential {', '.join(lost)} cannot be opened"
+            )
+        return not all(task.settled for task in run.tasks.values())
 
     async def _script(self, run: Run) -> bytes:
         if not run.script:
@@ -146,14 +178,13 @@ class Dispatcher:
             return command if command.startswith(b"#!") else SHELL + command
         return (await asyncio.to_thread(self._scripts.get, run.script, run.revision)).source
 
-    async def _opened(self, run: ActiveRun) -> dict[str, str] | None:
-        """The credentials that the inputs name; None when the time to reach hosts, or the run, was over before."""
-        names = sorted(credentials(run.run))
+    async def _opened(self, run: ActiveRun, names: Collection[str]) -> Mapping[str, bytes] | None:
+        """These credentials' values; None when the time to reach hosts, or the run, was over before."""
         failures = 0
         while names:
             try:
-                answer = await self._keys.OpenCredentials(keys_pb.OpenCredentialsRequest(names=names))
-                return {name: _text(name, answer.values[name]) for name in names}
+                answer = await self._keys.OpenCredentials(keys_pb.OpenCredentialsRequest(names=sorted(names)))
+                return answer.values
             except PASSING as error:
                 self._keys_unavailable(run, error)
                 if not run.tasks or all(task.settled for task in run.tasks.values()):
@@ -171,9 +202,11 @@ class Dispatcher:
                 self._recorder.note(task)
 
     def _refuse(self, run: ActiveRun, reason: str, message: str) -> None:
+        """Deliver nothing of this run any more. What may be on its host is followed: that needs no secrets."""
+        run.refusal = (reason, message)
         for task in list(run.tasks.values()):
-            if not task.settled:
-                task.happen(Event.REFUSE if task.cancelable_at_once() else Event.INTERRUPT, reason, message)
+            if not task.settled and task.cancelable_at_once():
+                task.happen(Event.REFUSE, reason, message)
                 self._recorder.note(task)
 
     def _cancel(self, run: ActiveRun) -> None:

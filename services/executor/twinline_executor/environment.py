@@ -3,22 +3,21 @@
 from opentelemetry import propagate, trace
 
 from twinline_executor.active import ActiveTask
-from twinline_executor.inputs import parse_value
 from twinline_executor.rows import Run
-from twinline_kit import telemetry
+from twinline_kit import telemetry, values
 
 
 def credentials(run: Run) -> set[str]:
     """The names of the credentials that a run's inputs need."""
-    values = [parse_value(value) for value in run.inputs.values()]
-    return {name for value in values if value is not None for name in value.credentials()}
+    parsed = [values.parse(text) for text in run.inputs.values()]
+    return {name for value in parsed if value is not None for name in value.credentials()}
 
 
 def run_env(run: Run, opened: dict[str, str]) -> dict[str, str]:
     """The variables that all tasks of a run share."""
     env = {"TWINLINE_RUN": run.id}
     for name, text in run.inputs.items():
-        if (value := parse_value(text)) is not None:
+        if (value := values.parse(text)) is not None:
             env[name] = value.open(opened)
     return env
 

@@ -45,6 +45,18 @@ class InputMalformed(InvalidArgument):
     reason = "INPUT_MALFORMED"
 
 
+class InputUnknown(InvalidArgument):
+    """Inputs have names that the script's header does not declare; each is a violation."""
+
+    reason = "INPUT_UNKNOWN"
+
+
+class InputTooLarge(InvalidArgument):
+    """With its credentials opened, an input, or all together, are larger than what hosts take."""
+
+    reason = "INPUT_TOO_LARGE"
+
+
 class TargetNotFound(NotFound):
     """No target has this name or id."""
 

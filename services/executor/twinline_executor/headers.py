@@ -12,7 +12,8 @@ import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from twinline_executor.errors import ScriptHeaderMalformed, ScriptTooLarge
-from twinline_executor.inputs import NAME, Declaration, parse_value
+from twinline_executor.inputs import Declaration
+from twinline_kit import values
 
 MAX_SOURCE = 1 << 20
 MAX_HEADER = 64 * 1024
@@ -162,8 +163,10 @@ class _Reader:
         return tuple(self._input(name, declaration) for name, declaration in named.items())
 
     def _input(self, name: str, node: Node) -> Declaration:
-        if not NAME.match(name):
-            raise self._wrong(node, f"input {name!r} has a name that no environment variable can have")
+        try:
+            values.check_name(name)
+        except ValueError as error:
+            raise self._wrong(node, f"input {name!r} {error}") from None
         keys = self._mapping(node, f"input {name}", _INPUT_KEYS)
         if self._text(keys, "Input Type") not in ("", "single", "array"):
             raise self._wrong(keys["Input Type"], f"Input Type of {name} is neither single nor array")
@@ -183,7 +186,7 @@ class _Reader:
     def _value(self, node: Node) -> str:
         value = self._scalar(node, "a value")
         try:
-            parse_value(value)
+            values.parse(value)
         except ValueError as error:
             raise self._wrong(node, f"{value!r} {error}") from None
         if value == "text:":

@@ -1,12 +1,14 @@
 """Turns a request into a run and its tasks, or says all that stands in the way."""
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 
 from google.protobuf.duration_pb2 import Duration
 
 from twinline.executor.v1 import runs_pb2 as pb
-from twinline_executor import inputs, selectors
+from twinline_executor import headers, inputs, selectors
+from twinline_executor.active import SURELY_KEPT
 from twinline_executor.errors import ScriptTooLarge, SelectionEmpty, TargetNotFound
 from twinline_executor.headers import MAX_SOURCE
 from twinline_executor.recorder import Changes
@@ -17,7 +19,10 @@ from twinline_kit.errors import InvalidArgument, Violation
 from twinline_kit.ids import new_id
 
 REACH_TIMEOUT = 300.0
+MAX_REACH_TIMEOUT = SURELY_KEPT
 MAX_REQUEST_ID = 128
+MOST_SHOWN = 20
+"""Targets that a run's selector names when they were given one by one."""
 
 
 class Planner:
@@ -34,14 +39,14 @@ class Planner:
     ) -> tuple[Run, list[Task]]:
         """The run wanted and one task for each target. Blocks."""
         script = self._script(request)
-        resolved = inputs.resolve(script.inputs if script else (), dict(request.inputs))
+        resolved = _resolved(script, dict(request.inputs))
         selected = self._select(request)
         run = Run(
             id=run_id, request_id=request.request_id, script=script.name if script else "",
-            revision=script.revision if script else 0, command=request.command, selector=_selection(request),
+            revision=script.revision if script else 0, command=request.command, selector=_selection(request, selected),
             inputs=resolved, timeout=_seconds(request, "timeout"),
-            reach_timeout=_seconds(request, "reach_timeout") or REACH_TIMEOUT, started_by=started_by, create_time=at,
-            traceparent=traceparent, owner=self._replica,
+            reach_timeout=_reach_timeout(request), started_by=started_by, create_time=at, traceparent=traceparent,
+            owner=self._replica,
         )  # fmt: skip
         first = self._changes.take(len(selected))
         return run, [
@@ -113,5 +118,26 @@ def _seconds(request: pb.StartRunRequest, field: str) -> float | None:
     return seconds
 
 
-def _selection(request: pb.StartRunRequest) -> str:
-    return request.selector or " or ".join(f"name:{name}" for name in request.targets[:20])
+def _reach_timeout(request: pb.StartRunRequest) -> float:
+    seconds = _seconds(request, "reach_timeout") or REACH_TIMEOUT
+    if seconds > MAX_REACH_TIMEOUT:
+        # A host that dropped the journal of a task must not be asked to start it: it would run twice.
+        raise InvalidArgument("reach_timeout is longer than 6 days; start the run again then", field="reach_timeout")
+    return seconds
+
+
+def _resolved(script: Script | None, given: dict[str, str]) -> dict[str, str]:
+    if script is None:
+        return inputs.resolve((), given)
+    undeclared = given.keys() - {declaration.name for declaration in script.inputs}
+    # Without a header the declarations are guesses from the text, and the script may take more.
+    return inputs.resolve(script.inputs, given, complete=bool(undeclared) and headers.read(script.source).declared)
+
+
+def _selection(request: pb.StartRunRequest, selected: Sequence[Target]) -> str:
+    """As asked; targets that were named one by one as a selector, by the names that people know."""
+    return request.selector or " or ".join(_term(target.name) for target in selected[:MOST_SHOWN])
+
+
+def _term(name: str) -> str:
+    return f'name:"{name}"' if re.search(r"[\s()]", name) else f"name:{name}"

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,10 +16,13 @@ from twinline_executor.rows import Result
 from twinline_executor.states import ENDED, RunState
 from twinline_executor.store.output import OutputStore
 from twinline_executor.store.results import ResultStore
+from twinline_kit import telemetry
 from twinline_kit.clock import Clock
 from twinline_kit.loops import backoff
 
 log = logging.getLogger(__name__)
+
+_ENDED = telemetry.meter().create_counter("twinline.tasks.ended", "{task}", "Tasks that ended for good")
 
 BATCH_TASKS = 4096
 BATCH_BYTES = 8 << 20
@@ -108,7 +112,8 @@ class Recorder:
     async def settled(self, *, within: float) -> None:
         """Wait until all that was noted is stored, or so many seconds when more comes all the time."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._idle.wait(), within)
+            async with asyncio.timeout(within):
+                await self._idle.wait()
 
     async def run(self) -> None:
         """Store until cancelled; what is noted by then is stored still."""
@@ -197,6 +202,7 @@ class Recorder:
 
     def _after(self, drafts: Sequence[_Draft], results: Sequence[Result], lost: set[str]) -> None:
         touched: dict[str, ActiveRun] = {}
+        ended: Counter[tuple[str, str]] = Counter()
         for draft, result in zip(drafts, results, strict=True):
             task = draft.task
             self._grow(-len(result.data))
@@ -207,7 +213,11 @@ class Recorder:
             task.pending_bytes -= len(result.data)
             touched[task.run.run.id] = task.run
             _count(task, result)
+            if result.settled:
+                ended[result.state.name, task.line.name] += 1
             self.on_stored(task)
+        for (state, line), count in ended.items():
+            _ENDED.add(count, {"state": state, "line": line})
         self._bell.ring(touched)
         self._runs_to_close |= {
             run_id: run for run_id, run in touched.items() if (run.waiting == 0) != run.closed or not run.tasks

@@ -10,6 +10,9 @@ class Settings(ServiceSettings):
 
     model_config = SettingsConfigDict(env_prefix="TWINLINE_EXECUTOR_", frozen=True, extra="forbid")
 
+    replica: str = ""
+    """This replica's id; empty: a new random one at each start. One that is kept goes on with its runs at once."""
+
     gateway_address: str = ""
     """Mesh address of an agent gateway; empty: v5 targets cannot be reached."""
 
@@ -42,6 +45,12 @@ class Settings(ServiceSettings):
 
     ssh_idle: float = 60.0
     """How long a connection is kept for the next task."""
+
+    ssh_patience: float = 60.0
+    """How long a task waits for its turn to connect before it says so, and looks at its deadline again."""
+
+    ssh_silence: float = 30.0
+    """How long a host may say nothing about a task; it should speak every 5 s."""
 
     ssh_keepalive: float = 15.0
     """Between questions to a silent host; three without an answer cut the connection."""

@@ -25,7 +25,7 @@ Process = asyncssh.SSHClientProcess[bytes]
 
 
 class Attendance:
-    """Delivers or follows a task through one channel. Then: was anything `heard`, was the task left `unclaimed`?"""
+    """Delivers or follows a task through one channel. Then: was the task left `unclaimed`?"""
 
     def __init__(self, task: ActiveTask, kept: Kept, recorder: Recorder, settings: Settings) -> None:
         self._task = task
@@ -37,20 +37,31 @@ class Attendance:
         self._last: Status | None = None
         self._noise = b""
         self._cut: Exception | None = None
+        self._patience = asyncio.timeout(None)
+        self._waits = False
         self.unclaimed = False
-
-    @property
-    def heard(self) -> bool:
-        """Whether the host's journal spoke."""
-        return self._last is not None
 
     async def attend(self, *, again: bool) -> None:
         """Run or follow the task until the channel ends. `again`: its journal has it, and nobody started it there.
 
-        Raises LineDown when the host's journal could not be asked.
+        Raises LineDown when the host's journal could not be asked, or the host fell silent.
         """
-        deliver = self._task.startable() or (again and not self._task.cancel)
-        process = await self._open(deliver)
+        task = self._task
+        deliver = task.startable() or (again and not task.cancel and task.run.refusal is None)
+        answered = False
+        try:
+            async with self._patience:
+                self._heed()
+                process = await self._open(deliver)
+                answered = True
+                await self._converse(process, deliver=deliver)
+        except TimeoutError:
+            if not answered:
+                self._kept.connection.abort()
+            raise _silent(self._settings.ssh_silence) from None
+        self._conclude(process)
+
+    async def _converse(self, process: Process, *, deliver: bool) -> None:
         try:
             async with asyncio.TaskGroup() as group:
                 if deliver:
@@ -58,8 +69,13 @@ class Attendance:
                 group.create_task(self._read_status(process))
                 group.create_task(self._read_output(process))
         finally:
-            process.close()
-        self._conclude(process)
+            process.channel.abort()  # not close(), which waits for what the host may never read
+
+    def _heed(self) -> None:
+        """The host gave a sign of life: from now on it may be silent for so long again."""
+        if not self._patience.expired():
+            now = asyncio.get_running_loop().time()
+            self._patience.reschedule(None if self._waits else now + self._settings.ssh_silence)
 
     def _spec(self) -> TaskSpec:
         task, run = self._task, self._task.run
@@ -85,8 +101,10 @@ class Attendance:
 
     async def _write(self, process: Process, framed: bytes) -> None:
         try:
-            process.stdin.write(framed)
-            await process.stdin.drain()
+            for start in range(0, len(framed), CHUNK):
+                process.stdin.write(framed[start : start + CHUNK])
+                await process.stdin.drain()
+                self._heed()  # a large script on a slow line
             process.stdin.write_eof()
         except (OSError, asyncssh.Error) as error:
             self._cut = self._cut or error
@@ -114,7 +132,11 @@ class Attendance:
             self._task.is_on_host(None, running=True)  # it speaks, so it runs
         self._recorder.note_output(self._task, self._position, data)
         self._position += len(data)
+        self._waits = True  # it is us who read no more
+        self._heed()
         await self._recorder.room()
+        self._waits = False
+        self._heed()
 
     async def _read_status(self, process: Process) -> None:
         rest = b""
@@ -127,6 +149,7 @@ class Attendance:
     async def _chunks(self, reader: asyncssh.SSHReader[bytes]) -> AsyncIterator[bytes]:
         try:
             while data := await reader.read(CHUNK):
+                self._heed()
                 yield data
         except (OSError, asyncssh.Error) as error:
             self._cut = self._cut or error
@@ -171,6 +194,11 @@ class Attendance:
 def _lost(error: Exception | None) -> LineDown:
     why = (str(error) or type(error).__name__) if error else "the channel was closed"
     return LineDown("CONNECTION_LOST", f"the SSH connection was lost: {why}", passing=True)
+
+
+def _silent(seconds: float) -> LineDown:
+    message = f"the host took our command and then said nothing for {seconds:g} s; look at its load and its disk"
+    return LineDown("HOST_SILENT", message, passing=True)
 
 
 def _end(status: Status) -> End:

@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 
 import asyncssh
 
@@ -18,6 +18,8 @@ CHANNELS = 8
 FORGET_AFTER = 5.0
 FORGET_AT_ONCE = 500
 COMMAND_TIMEOUT = 30.0
+PARTING = 2.0
+"""Seconds for the last message on a connection that is given up."""
 
 Dial = Callable[[Endpoint], Awaitable[asyncssh.SSHClientConnection]]
 Address = tuple[str, int, str, str]
@@ -56,8 +58,9 @@ class Kept:
 class Connections:
     """A bounded pool. `run` must run for connections to be opened and closed."""
 
-    def __init__(self, dial: Dial, *, at_most: int, opening_at_most: int, idle: float) -> None:
+    def __init__(self, dial: Dial, *, at_most: int, opening_at_most: int, idle: float, patience: float) -> None:
         self._dial = dial
+        self._patience = patience
         self._at_most = at_most
         self._idle = idle
         self._opening = asyncio.Semaphore(opening_at_most)
@@ -75,23 +78,28 @@ class Connections:
                     await asyncio.sleep(min(FORGET_AFTER, self._idle))
                     await self._tidy()
         finally:
-            for kept in [kept for some in self._kept.values() for kept in some]:
-                kept.connection.abort()
+            everyone = [kept for some in self._kept.values() for kept in some]
+            try:
+                await _say_goodbye(everyone)
+            finally:
+                for kept in everyone:
+                    kept.connection.abort()
 
     @asynccontextmanager
     async def channel(self, endpoint: Endpoint) -> AsyncIterator[Kept]:
         """A connection with room for one more channel, opened when there is none. Raises LineDown."""
-        kept = await self._take(endpoint)
+        try:
+            async with asyncio.timeout(self._patience):
+                kept = await self._take(endpoint)
+        except TimeoutError:
+            message = f"this executor is busy: no turn to connect to {endpoint.host} within {self._patience:g} s"
+            raise LineDown("CONNECTIONS_BUSY", message, passing=True) from None
         try:
             yield kept
         finally:
             kept.users -= 1
             kept.idle_since = time.monotonic()
             self._freed.set()
-
-    def retire(self, kept: Kept) -> None:
-        """Use this connection no more: it does not work as it should."""
-        kept.connection.abort()
 
     async def _take(self, endpoint: Endpoint) -> Kept:
         while True:
@@ -146,12 +154,20 @@ class Connections:
 
     async def _room(self) -> None:
         while self._count >= self._at_most:
+            self._freed.clear()
             idle = [kept for some in self._kept.values() for kept in some if not kept.users]
             if idle:
-                min(idle, key=lambda kept: kept.idle_since).connection.close()
-            self._freed.clear()
+                await self._dismiss(min(idle, key=lambda kept: kept.idle_since))
             await self._freed.wait()
         self._count += 1
+
+    async def _dismiss(self, kept: Kept) -> None:
+        """Close a connection that nobody uses, if nobody came back to it while it was told what to forget."""
+        await _say_goodbye([kept])
+        if kept.users:
+            self._freed.set()
+        else:
+            kept.connection.close()
 
     def _gone(self) -> None:
         self._count -= 1
@@ -164,3 +180,9 @@ class Connections:
         for kept in everyone:
             if not kept.users and now - kept.idle_since > self._idle:
                 kept.connection.close()
+
+
+async def _say_goodbye(some: Sequence[Kept]) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(PARTING):
+            await asyncio.gather(*(kept.flush() for kept in some))

@@ -34,6 +34,7 @@ class SshLine:
         self._signer = signer
         self._settings = settings
         self._carried: dict[str, asyncio.Task[None]] = {}
+        self._canceling: dict[str, asyncio.Task[None]] = {}
         self._keepers: dict[str, Kept] = {}
         self._group = asyncio.TaskGroup()
         self._connections = Connections(
@@ -41,6 +42,7 @@ class SshLine:
             at_most=settings.ssh_connections,
             opening_at_most=settings.ssh_connecting,
             idle=settings.ssh_idle,
+            patience=settings.ssh_patience,
         )
 
     async def run(self) -> None:
@@ -66,8 +68,8 @@ class SshLine:
             task.happen(Event.CANCEL)
             self._recorder.note(task)
             self.drop(task)
-        else:
-            self._group.create_task(self._cancel_on_host(task))
+        elif task.id not in self._canceling:
+            self._canceling[task.id] = self._group.create_task(self._cancel_on_host(task))
 
     def stored(self, task: ActiveTask) -> None:
         """All that is known of the task is in the database."""
@@ -78,15 +80,18 @@ class SshLine:
         """Another replica follows it now, or nobody needs to."""
         if carrying := self._carried.get(task.id):
             carrying.cancel()
+        if canceling := self._canceling.pop(task.id, None):
+            canceling.cancel()
 
     async def _carry(self, task: ActiveTask, endpoint: Endpoint | None) -> None:
         failures = 0
         unclaimed = False
         try:
             while not task.settled and endpoint is not None:
-                heard, unclaimed = await self._attempt(task, endpoint, again=unclaimed)
+                before = _progress(task)
+                unclaimed = await self._attempt(task, endpoint, again=unclaimed)
                 if not task.settled:
-                    failures = 1 if heard else failures + 1
+                    failures = failures + 1 if _progress(task) == before else 1
                     await asyncio.sleep(_pause(failures))
                     endpoint = await self._endpoint(task.target_id)
             if not task.settled:
@@ -98,14 +103,16 @@ class SshLine:
             if not task.settled:
                 self._keepers.pop(task.id, None)
 
-    async def _attempt(self, task: ActiveTask, endpoint: Endpoint, *, again: bool) -> tuple[bool, bool]:
-        """Use one channel until it ends: was anything heard, and shall the task be delivered again?"""
+    async def _attempt(self, task: ActiveTask, endpoint: Endpoint, *, again: bool) -> bool:
+        """Use one channel until it ends: shall the task be delivered again?"""
         try:
             async with self._connections.channel(endpoint) as kept:
                 self._keepers[task.id] = kept
                 attendance = Attendance(task, kept, self._recorder, self._settings)
                 await attendance.attend(again=again)
-                return attendance.heard, attendance.unclaimed
+                if attendance.unclaimed and task.run.refusal is not None:
+                    self.cancel(task)  # its journal has it, nobody starts it there, and we cannot either
+                return attendance.unclaimed
         except LineDown as down:
             if down.passing or task.offers or task.accepted:
                 self._out_of_reach(task, down.reason, down.message)
@@ -114,7 +121,7 @@ class SshLine:
         except Exception:
             log.exception("attending a task failed unexpectedly, will retry", extra={"task": task.id})
             self._out_of_reach(task, "INTERNAL", "the executor met an error of its own; its log has the rest")
-        return False, again
+        return again
 
     def _out_of_reach(self, task: ActiveTask, reason: str, message: str) -> None:
         if not task.settled and task.out_of_reach(reason, message, unknown_after=self._settings.unknown_after):
@@ -162,6 +169,13 @@ class SshLine:
             raise LineDown("HOST_KEY_MISMATCH", message, passing=False)
 
     async def _cancel_on_host(self, task: ActiveTask) -> None:
+        try:
+            await self._cancel_until_told(task)
+        finally:
+            if self._canceling.get(task.id) is asyncio.current_task():
+                del self._canceling[task.id]
+
+    async def _cancel_until_told(self, task: ActiveTask) -> None:
         failures = 0
         while not task.settled:
             try:
@@ -186,6 +200,11 @@ def _endpoint(target_id: str, target: Target) -> Endpoint | None:
     if not target.host:
         return None
     return Endpoint(target_id, target.host, target.port, target.username, target.cloud_key, target.host_key)
+
+
+def _progress(task: ActiveTask) -> tuple[object, ...]:
+    """What a host that works moves on; that it merely answers is no reason to ask it again at once."""
+    return task.received, task.accepted, task.start_time
 
 
 def _pause(failures: int) -> float:

@@ -118,11 +118,11 @@ def start_executor(authority: Certificates, keys: Served, tmp_path: Path) -> Sta
     async def start(database_url: str = "", **more: Any) -> AsyncIterator[Executor]:
         nonlocal count
         count += 1
+        defaults: dict[str, Any] = {"beat_interval": 0.2, "beat_limit": 1.0, "ssh_connect_timeout": 3.0}
         settings = Settings(
             **authority.settings("executor", tmp_path / f"executor-{count}"),
             database_url=database_url or f"sqlite:///{tmp_path / 'executor.db'}",
-            keys_address=keys.bound.mesh,
-            **{"beat_interval": 0.2, "beat_limit": 1.0, "ssh_connect_timeout": 3.0} | more,
+            **{"keys_address": keys.bound.mesh} | defaults | more,
         )
         async with serve(app.build, settings, certificates=authority, people=keys.people) as served:
             yield Executor(served, keys)

@@ -21,6 +21,7 @@ from tests.service.executor.test_ssh_faults import COUNTED, COUNTING, came_back
 from twinline.agent_gateway.v1 import fleet_pb2
 from twinline.common.v1 import common_pb2
 from twinline.executor.v1 import runs_pb2, targets_pb2
+from twinline_executor import agent_line
 
 SOON = {"seconds": 1}
 
@@ -167,6 +168,33 @@ async def test_a_revoked_agent_is_refused(fleet: Fleet) -> None:
         await fleet.gateway.fleet.RevokeAgent(fleet_pb2.RevokeAgentRequest(agent_id=agent.agent_id))
         task = await fleet.executor.run("true", "app-1")
         assert (task.state, task.reason) == (Task.STATE_REFUSED, "AGENT_REVOKED")
+
+
+def forgotten(agent: AgentProcess) -> int:
+    return len(list(agent.home.rglob("forgotten")))
+
+
+async def test_an_agent_may_forget_with_its_next_delivery_and_others_are_let_alone(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_line, "LAZY", 3600.0)
+    async with fleet.agent("app-1") as first, fleet.agent("app-2") as second:
+        await fleet.executor.ended((await fleet.executor.start("true", selector="name:app-*")).id)
+        await fleet.executor.run("true", "app-1")
+        await eventually(lambda: forgotten(first) == 1)
+        assert forgotten(second) == 0
+        monkeypatch.setattr(agent_line, "LAZY", 0.0)
+        await eventually(lambda: (forgotten(first), forgotten(second)) == (2, 1))
+
+
+async def test_an_agent_may_forget_before_an_executor_stops(
+    fleet: Fleet, start_executor: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_line, "LAZY", 3600.0)
+    async with fleet.agent() as agent:
+        async with start_executor(gateway_address=fleet.gateway.served.bound.mesh) as other:
+            await other.run("true", "app-1")
+        await eventually(lambda: forgotten(agent) == 1)
 
 
 async def test_without_a_gateway_v5_targets_are_refused(executor: Executor) -> None:

@@ -12,6 +12,7 @@ from twinline.executor.v1 import runs_pb2, scripts_pb2, targets_pb2
 from twinline_executor.errors import (
     InputMalformed,
     InputMissing,
+    InputUnknown,
     RunNotFound,
     ScriptNotFound,
     SelectionEmpty,
@@ -78,7 +79,21 @@ async def test_all_unknown_targets_are_named(executor: Executor, host: Sshd) -> 
 
 async def test_a_target_is_found_by_id_and_counts_once(executor: Executor, host: Sshd) -> None:
     await executor.add_host(host)
-    assert (await executor.start("true", "web-1", "target-web-1")).counts.total == 1
+    run = await executor.start("true", "web-1", "target-web-1")
+    assert (run.counts.total, run.selector) == (1, "name:web-1")
+
+
+async def test_a_run_tells_its_time_limit(executor: Executor, host: Sshd) -> None:
+    await executor.add_host(host)
+    run = await executor.start("true", "web-1", timeout={"seconds": 7, "nanos": 500_000_000})
+    assert (run.timeout.seconds, run.timeout.nanos) == (7, 500_000_000)
+    assert not (await executor.start("true", "web-1")).HasField("timeout")
+
+
+async def test_hosts_are_tried_for_no_longer_than_they_keep_journals(executor: Executor, host: Sshd) -> None:
+    await executor.add_host(host)
+    with pytest.raises(InvalidArgument, match="longer than 6 days"):
+        await executor.start("true", "web-1", reach_timeout={"seconds": 7 * 86400})
 
 
 async def test_a_stored_script_runs_with_its_defaults(executor: Executor, host: Sshd) -> None:
@@ -112,6 +127,29 @@ async def test_inputs_are_refused_with_all_that_is_wrong(
     with pytest.raises(error) as refused:
         await executor.runs.StartRun(request)
     assert sorted(violation.subject for violation in refused.value.violations) == subjects
+
+
+@pytest.mark.parametrize(("source", "refused"), [(SCRIPT, True), (b'#!/bin/sh\necho "$WHOM"', False)])
+async def test_only_a_header_says_that_there_are_no_other_inputs(
+    executor: Executor, host: Sshd, source: bytes, refused: bool
+) -> None:
+    await executor.add_host(host)
+    await executor.scripts.PushScript(scripts_pb2.PushScriptRequest(name="greet", source=source))
+    inputs = {"WHOM": "text:x", "PROT": "text:8443"}
+    request = runs_pb2.StartRunRequest(request_id="r1", script="greet", targets=["web-1"], inputs=inputs)
+    if not refused:
+        assert (await executor.runs.StartRun(request)).inputs == inputs
+        return
+    with pytest.raises(InputUnknown, match=r"'PROT'; did you mean PORT\?") as unknown:
+        await executor.runs.StartRun(request)
+    assert [violation.subject for violation in unknown.value.violations] == ["PROT"]
+
+
+async def test_secrets_that_no_host_takes_are_refused(executor: Executor, host: Sshd) -> None:
+    await executor.add_host(host)
+    await executor.set_credential("LARGE", b"x" * 65536)
+    task = await executor.run("true", "web-1", inputs={"P": 'array:["cred:LARGE","cred:LARGE"]'})
+    assert (task.state, task.reason) == (Task.STATE_REFUSED, "INPUT_TOO_LARGE")
 
 
 async def test_a_secret_is_masked_across_chunks_and_not_in_the_database(

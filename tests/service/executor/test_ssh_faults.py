@@ -1,5 +1,6 @@
 """Lines that break in mid-run: nothing is lost, nothing comes twice, nothing runs again."""
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from functools import partial
@@ -11,6 +12,7 @@ from tests.peers.relay import Relay, running_relay
 from tests.peers.sshd import Sshd
 from tests.service.executor.conftest import Executor, Run, Start, Task
 from twinline.executor.v1 import runs_pb2
+from twinline.keys.v1 import credentials_pb2, credentials_pb2_grpc
 
 COUNTING = "echo run >> $HOME/runs; for i in $(seq 400); do echo line $i; sleep 0.005; done"
 COUNTED = "".join(f"line {i}\n" for i in range(1, 401)).encode()
@@ -120,6 +122,41 @@ async def test_a_cancel_reaches_a_host_that_comes_back(executor: Executor, host:
     await executor.runs.CancelRun(runs_pb2.CancelRunRequest(run=started.id))
     await host.start()
     assert (await executor.ended(started.id)).state == Run.STATE_CANCELED
+
+
+async def test_a_host_that_is_away_is_told_of_a_cancel_by_one_only(
+    executor: Executor, host: Sshd, relay: Relay
+) -> None:
+    await executor.add_host(host, port=relay.port)
+    started = await executor.start("echo begun; sleep 100", "web-1")
+    await executor.task_becomes(started.id, Task.STATE_RUNNING)
+    host.stop()
+    relay.cut()
+    for _ in range(3):
+        await executor.runs.CancelRun(runs_pb2.CancelRunRequest(run=started.id))
+    telling = [task for task in asyncio.all_tasks() if "_cancel_on_host" in repr(task.get_coro())]
+    assert len(telling) == 1
+
+
+async def test_a_lost_credential_leaves_running_tasks_their_end_and_hides_their_output(
+    start_executor: Start, host: Sshd
+) -> None:
+    command = 'echo begun; while [ ! -e $HOME/go ]; do sleep 0.05; done; echo "$P"; exit 3'
+    async with start_executor() as executor:
+        await executor.add_host(host)
+        await executor.set_credential("PASSWORD", b"hunter2")
+        started = await executor.start(command, "web-1", inputs={"P": "cred:PASSWORD"})
+        task = await executor.task_becomes(started.id, Task.STATE_RUNNING)
+        pieces = executor.runs.ReadOutput(runs_pb2.ReadOutputRequest(task=task.id, follow=True))
+        assert (await anext(aiter(pieces))).data == b"begun\n"
+        credentials = credentials_pb2_grpc.CredentialServiceStub(executor.keys.as_person("admin"))
+        await credentials.DeleteCredential(credentials_pb2.DeleteCredentialRequest(name="PASSWORD"))
+    async with start_executor() as executor:
+        (host.home / "go").touch()
+        task = await executor.task_becomes(started.id, Task.STATE_FAILED)
+        assert (task.exit_status, task.reason) == (3, "")
+        assert "credential PASSWORD cannot be opened" in task.message
+        assert await executor.output(task) == b"begun\n" + b"*" * len("hunter2\n")
 
 
 async def test_a_restarted_executor_goes_on_where_the_output_ends(start_executor: Start, host: Sshd) -> None:

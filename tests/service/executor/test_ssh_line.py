@@ -6,6 +6,7 @@ import pytest
 
 from tests.peers.eventually import eventually
 from tests.peers.key_files import key_file
+from tests.peers.relay import running_relay
 from tests.peers.sshd import Sshd
 from tests.service.executor.conftest import Executor, Run, Start, Task
 from twinline.executor.v1 import runs_pb2, targets_pb2
@@ -132,6 +133,22 @@ async def test_other_kinds_of_keys_log_in_too(executor: Executor, host: Sshd, ki
     host.authorize([file.public])
     await executor.add_host(host, cloud_key="other")
     assert (await executor.run("true", "web-1")).state == Task.STATE_SUCCEEDED
+
+
+async def test_a_host_may_forget_before_an_executor_stops(start_executor: Start, host: Sshd) -> None:
+    async with start_executor() as executor:
+        await executor.add_host(host)
+        task = await executor.run("true", "web-1")
+    assert (host.journal(task.id) / "forgotten").exists()
+
+
+async def test_a_host_may_forget_before_its_connection_makes_room(start_executor: Start, host: Sshd) -> None:
+    async with start_executor(ssh_connections=1) as executor, running_relay(host.port) as relay:
+        await executor.add_host(host)
+        await executor.add_host(host, "web-2", port=relay.port)
+        task = await executor.run("true", "web-1")
+        assert (await executor.run("true", "web-2")).state == Task.STATE_SUCCEEDED
+        assert (host.journal(task.id) / "forgotten").exists()
 
 
 async def test_tasks_on_one_host_share_connections(executor: Executor, host: Sshd) -> None:

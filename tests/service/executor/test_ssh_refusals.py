@@ -3,8 +3,10 @@
 import asyncssh
 import pytest
 
+from tests.peers.relay import running_relay
+from tests.peers.serving import Served
 from tests.peers.sshd import Sshd
-from tests.service.executor.conftest import Executor, Run, Task
+from tests.service.executor.conftest import Executor, Run, Start, Task
 from twinline.executor.v1 import runs_pb2
 from twinline.keys.v1 import cloud_keys_pb2, cloud_keys_pb2_grpc
 
@@ -88,6 +90,47 @@ async def test_a_host_that_runs_no_commands_says_so(executor: Executor, host: Ss
     task = await executor.run("true", "web-1", reach_timeout=SOON)
     assert (task.state, task.reason) == (Task.STATE_UNKNOWN, "RUNNER_FAILED")
     assert "this account is closed" in task.message
+
+
+async def test_a_host_that_says_nothing_does_not_hold_a_run(start_executor: Start, host: Sshd) -> None:
+    host.stop()
+    host.more = "ForceCommand sleep 1000"
+    await host.start()
+    async with start_executor(ssh_silence=0.3) as executor:
+        await executor.add_host(host)
+        started = await executor.start("true", "web-1", reach_timeout=SOON)
+        await executor.task_becomes(started.id, Task.STATE_PENDING, "HOST_SILENT")
+        await executor.ended(started.id)
+        assert (await executor.task(started.id)).state == Task.STATE_UNKNOWN
+
+
+async def test_a_task_that_gets_no_connection_says_what_it_waits_for(start_executor: Start, host: Sshd) -> None:
+    async with start_executor(ssh_connections=1, ssh_patience=0.3) as executor, running_relay(host.port) as relay:
+        await executor.add_host(host)
+        await executor.add_host(host, "web-2", port=relay.port)
+        first = await executor.start("sleep 100", "web-1")
+        await executor.task_becomes(first.id, Task.STATE_RUNNING)
+        second = await executor.start("true", "web-2")
+        await executor.task_becomes(second.id, Task.STATE_PENDING, "CONNECTIONS_BUSY")
+        await executor.runs.CancelRun(runs_pb2.CancelRunRequest(run=first.id))
+        assert (await executor.ended(second.id)).state == Run.STATE_SUCCEEDED
+
+
+async def test_keys_that_do_not_answer_are_waited_for_and_named(
+    start_executor: Start, host: Sshd, keys: Served
+) -> None:
+    async with (
+        running_relay(int(keys.bound.mesh.rpartition(":")[2])) as relay,
+        start_executor(keys_address=f"127.0.0.1:{relay.port}") as executor,
+    ):
+        await executor.add_host(host)
+        await executor.set_credential("PASSWORD", b"hunter2")
+        await relay.stop()
+        started = await executor.start("true", "web-1", inputs={"P": "cred:PASSWORD"}, reach_timeout=SOON)
+        await executor.task_becomes(started.id, Task.STATE_PENDING, "KEYS_UNAVAILABLE")
+        await executor.ended(started.id)
+        task = await executor.task(started.id)
+        assert (task.state, task.reason) == (Task.STATE_UNREACHABLE, "KEYS_UNAVAILABLE")
 
 
 async def test_a_pending_task_is_canceled_at_once(executor: Executor, host: Sshd) -> None:

@@ -27,6 +27,7 @@ async def test_a_script_of_a_recorded_run_finds_its_task_s_span(
             await traced.stop()
         _, trace_id, span_id, _ = (await other.output(await other.task(started.id))).decode().split("-")
         spans = await eventually(lambda: {span.name: span for span in received.trace(trace_id)})
+        await eventually(lambda: "twinline.tasks.ended" in received.metrics)
     assert spans["task"].span_id == span_id
     assert spans["task"].parent_id == spans["/twinline.executor.v1.RunService/StartRun"].span_id
 

@@ -1,10 +1,13 @@
 """The value syntax of inputs."""
 
+import json
+
 import pytest
 
 from twinline_executor import inputs
-from twinline_executor.errors import InputMissing
+from twinline_executor.errors import InputMissing, InputTooLarge
 from twinline_executor.inputs import Declaration
+from twinline_kit import values
 
 SECRETS = {"A": "one", "B": "two"}
 
@@ -22,23 +25,23 @@ SECRETS = {"A": "one", "B": "two"}
     ],
 )
 def test_a_value_is_opened(value: str, opened: str) -> None:
-    parsed = inputs.parse_value(value)
+    parsed = values.parse(value)
     assert parsed is not None
     assert parsed.open(SECRETS) == opened
 
 
 def test_ignore_is_no_value() -> None:
-    assert inputs.parse_value("ignore") is None
+    assert values.parse("ignore") is None
 
 
 @pytest.mark.parametrize(
     "value",
     ["", "x", "Text:x", "cred:", "cred:a b", "env:X", "key:1", "array:x", 'array:["x"]', 'array:["ignore"]',
-     'array:["array:[]"]', "array:[1]", "text:\0", "text:" + "x" * 200_000],
+     'array:["array:[]"]', "array:[1]", "array:" + json.dumps(["blank"] * 1001), "text:\0", "text:" + "x" * 200_000],
 )  # fmt: skip
 def test_anything_else_is_refused(value: str) -> None:
     with pytest.raises(ValueError, match=r"^(is|has|holds)"):
-        inputs.parse_value(value)
+        values.parse(value)
 
 
 def test_defaults_are_filled_in_and_what_is_given_stands() -> None:
@@ -55,3 +58,10 @@ def test_all_that_is_missing_is_named_at_once() -> None:
 
 def test_a_required_input_with_a_default_need_not_be_given() -> None:
     assert inputs.resolve([Declaration("A", required=True, default="text:1")], {}) == {"A": "text:1"}
+
+
+@pytest.mark.parametrize("env", [{"A": "x" * 131_073}, {f"A{n}": "x" * 131_072 for n in range(8)}])
+def test_what_no_line_carries_is_refused(env: dict[str, str]) -> None:
+    inputs.check_size({"A": "x" * 131_072})
+    with pytest.raises(InputTooLarge):
+        inputs.check_size(env)

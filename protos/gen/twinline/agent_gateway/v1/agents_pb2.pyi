@@ -77,21 +77,27 @@ class EnrollResponse(_message.Message):
     AGENT_ID_FIELD_NUMBER: _builtins.int
     CERTIFICATE_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    LIFETIME_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     certificate: _builtins.bytes
     """PEM"""
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def lifetime(self) -> _duration_pb2.Duration:
+        """what is left of it: the agent's clock may be wrong"""
+
     def __init__(
         self,
         *,
         agent_id: _builtins.str = ...,
         certificate: _builtins.bytes = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
+        lifetime: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "lifetime", b"lifetime"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "certificate", b"certificate", "expire_time", b"expire_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "certificate", b"certificate", "expire_time", b"expire_time", "lifetime", b"lifetime"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -163,7 +169,7 @@ Global___GatewayMessage: _TypeAlias = GatewayMessage  # noqa: Y015
 
 @_typing.final
 class Hello(_message.Message):
-    """Who connects, and what it holds."""
+    """Who connects."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -187,13 +193,9 @@ class Hello(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-    BOOT_ID_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     CAPABILITIES_FIELD_NUMBER: _builtins.int
     FACTS_FIELD_NUMBER: _builtins.int
-    HELD_FIELD_NUMBER: _builtins.int
-    boot_id: _builtins.str
-    """of the host"""
     version: _builtins.str
     """of the agent"""
     @_builtins.property
@@ -202,22 +204,16 @@ class Hello(_message.Message):
     def facts(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """hostname, os, arch; short values"""
 
-    @_builtins.property
-    def held(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaskReport]:
-        """states of the tasks in its journal, without output; at most 1000"""
-
     def __init__(
         self,
         *,
-        boot_id: _builtins.str = ...,
         version: _builtins.str = ...,
         capabilities: _abc.Iterable[_builtins.str] | None = ...,
         facts: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
-        held: _abc.Iterable[Global___TaskReport] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["boot_id", b"boot_id", "capabilities", b"capabilities", "facts", b"facts", "held", b"held", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "facts", b"facts", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -87,6 +87,7 @@ class Run(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
     COUNTS_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """`run-…`"""
     script: _builtins.str
@@ -95,7 +96,7 @@ class Run(_message.Message):
     command: _builtins.str
     """for a run without a stored script"""
     selector: _builtins.str
-    """as asked"""
+    """as asked; of targets given one by one, the names of the first 20"""
     state: Global___Run.State.ValueType
     started_by: _builtins.str
     """a person or a service"""
@@ -109,6 +110,10 @@ class Run(_message.Message):
     def end_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def counts(self) -> Global___TaskCounts: ...
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """on the host; none when absent"""
+
     def __init__(
         self,
         *,
@@ -123,10 +128,11 @@ class Run(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
         counts: Global___TaskCounts | None = ...,
+        timeout: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "create_time", b"create_time", "end_time", b"end_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "create_time", b"create_time", "end_time", b"end_time", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "counts", b"counts", "create_time", b"create_time", "end_time", b"end_time", "id", b"id", "inputs", b"inputs", "revision", b"revision", "script", b"script", "selector", b"selector", "started_by", b"started_by", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "counts", b"counts", "create_time", b"create_time", "end_time", b"end_time", "id", b"id", "inputs", b"inputs", "revision", b"revision", "script", b"script", "selector", b"selector", "started_by", b"started_by", "state", b"state", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -389,7 +395,7 @@ class StartRunRequest(_message.Message):
 
     @_builtins.property
     def reach_timeout(self) -> _duration_pb2.Duration:
-        """how long to try to reach a host; 5 min when absent"""
+        """how long to try to reach a host; 5 min when absent, at most 6 days"""
 
     def __init__(
         self,

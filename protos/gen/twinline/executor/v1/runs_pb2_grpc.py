@@ -78,7 +78,8 @@ class RunServiceServicer:
 
     def StartRun(self, request, context):
         """Starts a run. A repeated request_id returns the first one.
-        Reasons: SELECTION_EMPTY, SELECTOR_MALFORMED, SCRIPT_NOT_FOUND, INPUT_MISSING, INPUT_MALFORMED, TARGET_NOT_FOUND.
+        Reasons: SELECTION_EMPTY, SELECTOR_MALFORMED, SCRIPT_NOT_FOUND, INPUT_MISSING, INPUT_MALFORMED, INPUT_UNKNOWN,
+        TARGET_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -35,7 +35,8 @@ class RunServiceStub:
     def __new__(cls, channel: _aio.Channel) -> RunServiceAsyncStub: ...
     StartRun: _grpc.UnaryUnaryMultiCallable[_runs_pb2.StartRunRequest, _runs_pb2.Run]
     """Starts a run. A repeated request_id returns the first one.
-    Reasons: SELECTION_EMPTY, SELECTOR_MALFORMED, SCRIPT_NOT_FOUND, INPUT_MISSING, INPUT_MALFORMED, TARGET_NOT_FOUND.
+    Reasons: SELECTION_EMPTY, SELECTOR_MALFORMED, SCRIPT_NOT_FOUND, INPUT_MISSING, INPUT_MALFORMED, INPUT_UNKNOWN,
+    TARGET_NOT_FOUND.
     """
     GetRun: _grpc.UnaryUnaryMultiCallable[_runs_pb2.GetRunRequest, _runs_pb2.Run]
     """Returns one run."""
@@ -57,7 +58,8 @@ class RunServiceAsyncStub(RunServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     StartRun: _aio.UnaryUnaryMultiCallable[_runs_pb2.StartRunRequest, _runs_pb2.Run]  # type: ignore[assignment]
     """Starts a run. A repeated request_id returns the first one.
-    Reasons: SELECTION_EMPTY, SELECTOR_MALFORMED, SCRIPT_NOT_FOUND, INPUT_MISSING, INPUT_MALFORMED, TARGET_NOT_FOUND.
+    Reasons: SELECTION_EMPTY, SELECTOR_MALFORMED, SCRIPT_NOT_FOUND, INPUT_MISSING, INPUT_MALFORMED, INPUT_UNKNOWN,
+    TARGET_NOT_FOUND.
     """
     GetRun: _aio.UnaryUnaryMultiCallable[_runs_pb2.GetRunRequest, _runs_pb2.Run]  # type: ignore[assignment]
     """Returns one run."""
@@ -82,7 +84,8 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_runs_pb2.Run, _abc.Awaitable[_runs_pb2.Run]]:
         """Starts a run. A repeated request_id returns the first one.
-        Reasons: SELECTION_EMPTY, SELECTOR_MALFORMED, SCRIPT_NOT_FOUND, INPUT_MISSING, INPUT_MALFORMED, TARGET_NOT_FOUND.
+        Reasons: SELECTION_EMPTY, SELECTOR_MALFORMED, SCRIPT_NOT_FOUND, INPUT_MISSING, INPUT_MALFORMED, INPUT_UNKNOWN,
+        TARGET_NOT_FOUND.
         """
 
     @_abc_1.abstractmethod
