@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import random
 import time
 
 import grpc
@@ -18,6 +19,8 @@ log = logging.getLogger(__name__)
 
 _TIMEOUT = 30.0
 _RETRY = 60.0
+_SPREAD = 0.1
+_SOONEST, _SOONEST_SHARE, _LEAST = 60.0, 0.1, 1.0
 
 
 class Enrollment:
@@ -33,7 +36,7 @@ class Enrollment:
         Raises AioRpcError when the gateway cannot be reached or refuses, Unusable when this host cannot make keys.
         """
         kept = self._store.certificate()
-        return kept if kept and time.time() < kept.expires else await self._enroll()
+        return kept if kept and kept.is_valid(time.time()) else await self._enroll()
 
     def key(self) -> bytes:
         """The private key, PEM."""
@@ -42,8 +45,8 @@ class Enrollment:
     async def keep_fresh(self, stub: "rpc.AgentServiceAsyncStub") -> None:
         """Renew at half life, over the stream's own connection, until cancelled."""
         while True:
-            kept = await self.certificate()
-            await asyncio.sleep(max(0.0, kept.half_life - time.time()))
+            kept = self._store.certificate()
+            await asyncio.sleep(until_renewal(kept, time.time()) if kept else 0.0)
             try:
                 request = pb.RenewRequest(certificate_request=await self._request())
                 self._keep(await stub.Renew(request, timeout=_TIMEOUT))
@@ -51,7 +54,8 @@ class Enrollment:
             except (grpc.aio.AioRpcError, OSError, Unusable) as error:
                 # The present one is good for as long again; a refusal also cuts the stream, and is noticed there.
                 log.warning("certificate not renewed", extra={"why": _said(error)})
-                await asyncio.sleep(min(_RETRY, max(1.0, (kept.expires - time.time()) / 4)))
+                left = kept.expires - time.time() if kept else 0.0
+                await asyncio.sleep(random.uniform(0.5, 1.0) * (min(left / 2, _RETRY) if left > 1.0 else _RETRY))
 
     async def _enroll(self) -> Certificate:
         await asyncio.to_thread(self._store.make_key)
@@ -70,10 +74,21 @@ class Enrollment:
             raise Refused(
                 f"the token is that of {response.agent_id}, this is {self._user_data.agent_id}: check user-data"
             )
-        expires = response.expire_time.ToNanoseconds() / 1e9
-        certificate = Certificate(response.certificate.decode(), obtained=time.time(), expires=expires)
+        now = time.time()
+        lifetime = response.lifetime.ToNanoseconds() / 1e9
+        certificate = Certificate(response.certificate.decode(), obtained=now, expires=now + lifetime)
         self._store.save(certificate)
         return certificate
+
+
+def until_renewal(kept: Certificate, now: float) -> float:
+    """Seconds until half life, or a little less: agents that enrolled together shall not renew together.
+
+    At least a minute, or a tenth of a life that is short: whatever clocks say, nobody is flooded.
+    """
+    life = kept.expires - kept.obtained
+    due = kept.obtained + life * (0.5 - random.uniform(0.0, _SPREAD))
+    return max(due - now, min(_SOONEST, life * _SOONEST_SHARE), _LEAST)
 
 
 def _said(error: Exception) -> str | None:

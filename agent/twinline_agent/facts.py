@@ -2,15 +2,6 @@
 
 import platform
 import socket
-from pathlib import Path
-
-
-def boot_id() -> str:
-    """Which boot of the host this is; empty where the kernel does not say."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
 
 
 def facts() -> dict[str, str]:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
 
 import grpc
@@ -20,14 +20,14 @@ from twinline_agent.work import Work
 
 log = logging.getLogger(__name__)
 
-FATAL = frozenset(
-    {
-        grpc.StatusCode.UNAUTHENTICATED,
-        grpc.StatusCode.PERMISSION_DENIED,
-        grpc.StatusCode.FAILED_PRECONDITION,
-    }
-)
-"""Answers that waiting cannot cure: revoked, unknown, token spent by another machine."""
+FATAL = frozenset({"AGENT_REVOKED", "AGENT_UNKNOWN", "ENROLLMENT_REFUSED"})
+"""Reasons of the gateway that waiting cannot cure: revoked, unknown, token spent by another machine."""
+
+REASON_KEY = "twinline-reason"
+"""The trailer that has the reason of a refusal. Who is not the gateway, such as a proxy that says 403, sends none."""
+
+DENIED = frozenset({grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED})
+"""Answers of somebody who is not asked again soon."""
 
 SETTLED = 10.0
 """Seconds after which a stream counts as a good one."""
@@ -38,13 +38,12 @@ _HEARTBEAT = 30.0
 _LONGEST_DRAIN = 600.0
 
 Call = grpc.aio.StreamStreamCall[pb.AgentMessage, pb.GatewayMessage]
-Delays = Callable[[], Iterator[float]]
+Delays = Callable[[float], Iterator[float]]
 Session = Callable[[], Awaitable[float | None]]
 
 
-def backoff() -> Iterator[float]:
-    """Seconds to wait: they double from 0.5 to 30, and half of each is left to chance."""
-    longest = _FIRST_WAIT
+def backoff(longest: float = _FIRST_WAIT) -> Iterator[float]:
+    """Seconds to wait: they double from `longest` to 30, and half of each is left to chance."""
     while True:
         yield longest * random.uniform(0.5, 1.0)  # spreads load, hides nothing
         longest = min(longest * 2, _LONGEST_WAIT)
@@ -55,26 +54,29 @@ async def serve(session: Session, delays: Delays = backoff) -> None:
 
     A session returns how long the gateway asked to stay away, or None when the line just ended.
     """
-    waits = delays()
+    waits = delays(_FIRST_WAIT)
     while True:
         opened = time.monotonic()
-        away = await _attempt(session)
+        away, denied = await _attempt(session)
         if away is not None or time.monotonic() - opened > SETTLED:
-            waits = delays()
+            waits = delays(_FIRST_WAIT)
+        elif denied:
+            waits = delays(_LONGEST_WAIT)
         await asyncio.sleep(next(waits) if away is None else away)
 
 
-async def _attempt(session: Session) -> float | None:
+async def _attempt(session: Session) -> tuple[float | None, bool]:
+    """How long to stay away, and whether somebody denied us."""
     try:
-        return await session()
+        return await session(), False
     except asyncio.CancelledError:
         # grpc.aio also says so of calls that ended for reasons of their own.
         if (task := asyncio.current_task()) is None or task.cancelling():
             raise
         log.warning("stream lost", extra={"why": "the call was given up"})
     except Exception as error:  # noqa: BLE001  # an agent that ends cannot be mended from afar
-        _judge(error)
-    return None
+        return None, _judge(error)
+    return None, False
 
 
 class Stream:
@@ -100,8 +102,7 @@ class Stream:
                 call.cancel()
 
     async def _greet(self, call: Call) -> None:
-        held = await self._work.held()
-        hello = pb.Hello(boot_id=facts.boot_id(), version=__version__, facts=facts.facts(), held=held)
+        hello = pb.Hello(version=__version__, facts=facts.facts())
         self._work.watcher.leave_all()
         async with asyncio.timeout(_WELCOME_WITHIN):
             with suppress(asyncio.InvalidStateError, grpc.aio.AioRpcError):  # the reader is told why
@@ -154,19 +155,27 @@ async def _write(call: Call, message: pb.AgentMessage) -> bool:
     return True
 
 
-def _judge(error: Exception) -> None:
-    """Log why a session ended; raise Fatal when another one would end the same way."""
+def _judge(error: Exception) -> bool:
+    """Log why a session ended, and tell whether it was denied; raise Fatal when another one would end the same way."""
+    denied = False
     for each in _leaves(error):
         if isinstance(each, Fatal):
             raise each from None
         if isinstance(each, grpc.aio.AioRpcError):
-            if each.code() in FATAL:
+            if _reason(each) in FATAL:
                 raise Refused(f"the gateway refused: {each.details()} ({each.code().name})") from None
+            denied = denied or each.code() in DENIED
             log.warning("stream lost", extra={"code": each.code().name, "why": each.details()})
         elif isinstance(each, OSError):  # timeouts too
             log.warning("stream lost", extra={"why": str(each) or type(each).__name__})
         else:
             log.error("stream failed unexpectedly", exc_info=each)
+    return denied
+
+
+def _reason(error: grpc.aio.AioRpcError) -> str:
+    trailers: Iterable[tuple[str, str | bytes]] = error.trailing_metadata() or ()
+    return next((str(value) for key, value in trailers if key == REASON_KEY), "")
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

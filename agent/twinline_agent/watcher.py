@@ -181,8 +181,9 @@ class Watcher:
                 break
             try:
                 seen.append(self._read_one(look, budget))
-            except (OSError, ValueError) as error:
-                log.warning("task unreadable", extra={"task": look.followed.task_id, "error": str(error)})
+            except Exception:
+                # Whatever it is: one bad journal must not silence the others.
+                log.exception("task unreadable", extra={"task": look.followed.task_id})
                 seen.append(_Seen(look.followed))
             budget -= 256 + sum(map(len, seen[-1].chunks))
         return seen

@@ -4,12 +4,11 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
 from twinline.agent_gateway.v1 import agents_pb2 as pb
-from twinline_agent.convert import rejected, to_report, to_spec
+from twinline_agent.convert import rejected, to_spec
 from twinline_agent.watcher import Watcher
 from twinline_journal import Journal, JournalError, State, TaskSpec, check_task_id
 
@@ -17,11 +16,8 @@ log = logging.getLogger(__name__)
 
 AT_ONCE = 8
 WAITING = 256
-HELD = 1000
 
 _SWEEP_EVERY = 3600.0
-_MAX_AGE = 7 * 86400.0
-_MAX_BYTES = 1 << 30
 
 Step = Callable[[], None]
 T = TypeVar("T")
@@ -56,13 +52,6 @@ class Work:
                 self.watcher.leave(ack.task_id)
                 await self._put(ack.task_id, lambda each=ack.task_id: self._journal.forget(each))  # type: ignore[misc]
 
-    async def held(self) -> list[pb.TaskReport]:
-        """States of the tasks in the journal: the unfinished ones first, then the latest."""
-        statuses = await self._in_thread(self._journal.list)
-        ended = (State.FINISHED, State.INTERRUPTED)
-        statuses.sort(key=lambda status: (status.state in ended, -(status.ended or 0.0)))
-        return [to_report(status) for status in statuses[:HELD]]
-
     async def _deliver(self, delivery: pb.Delivery) -> None:
         task_id, offset = delivery.task_id, delivery.from_offset
         try:
@@ -96,16 +85,16 @@ class Work:
             try:
                 await self._in_thread(step)
                 then()
-            except (JournalError, OSError, ValueError) as error:
-                log.warning("order failed", extra={"task": task_id, "error": str(error)})
-                with suppress(ValueError):
-                    await self._reject_absent(check_task_id(task_id), str(error))
+            except Exception as error:
+                # Whatever it is: one bad task must not harm another.
+                log.exception("order failed", extra={"task": task_id})
+                await self._reject_absent(task_id, str(error))
 
     async def _reject_absent(self, task_id: str, why: str) -> None:
         """Say that a task could not be accepted, when the journal has nothing of it."""
         try:
             state = (await self._in_thread(lambda: self._journal.status(task_id))).state
-        except OSError:
+        except (OSError, ValueError):
             state = State.ABSENT
         if state is State.ABSENT:
             self.watcher.say(rejected(task_id, why))
@@ -113,9 +102,9 @@ class Work:
     async def _sweep(self) -> None:
         while True:
             try:
-                await self._in_thread(lambda: self._journal.sweep(max_age=_MAX_AGE, max_bytes=_MAX_BYTES))
-            except OSError as error:
-                log.warning("journal not swept", extra={"error": str(error)})
+                await self._in_thread(self._journal.sweep)
+            except Exception:
+                log.exception("journal not swept")
             await asyncio.sleep(_SWEEP_EVERY)
 
     async def _in_thread(self, call: Callable[[], T]) -> T:

@@ -5,8 +5,8 @@ from datetime import datetime
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from twinline.agent_gateway.v1 import fleet_pb2 as pb
+from twinline_agent_gateway.models import Known
 from twinline_agent_gateway.states import State
-from twinline_agent_gateway.store import Known
 
 _STATES = {
     State.NEVER_ENROLLED: pb.Agent.STATE_NEVER_ENROLLED,

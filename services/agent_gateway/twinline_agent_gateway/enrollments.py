@@ -4,16 +4,17 @@ import asyncio
 import hashlib
 import logging
 import secrets
-from datetime import timedelta
+from datetime import UTC, timedelta
 
 import grpc.aio
 
 from twinline.agent_gateway.v1 import agents_pb2 as pb
 from twinline.keys.v1 import certificates_pb2, certificates_pb2_grpc
-from twinline_agent_gateway.errors import EnrollmentRefused
+from twinline_agent_gateway.errors import EnrollmentRefused, SigningUnavailable
 from twinline_agent_gateway.models import Agent
 from twinline_agent_gateway.store import AgentStore
 from twinline_kit.clock import Clock
+from twinline_kit.errors import Error, InvalidArgument
 from twinline_kit.ids import new_id
 from twinline_kit.tls import requested_key_digest
 
@@ -67,8 +68,16 @@ class Enrollments:
             agent_id=agent_id, certificate_request=certificate_request
         )
         request.lifetime.FromTimedelta(self._lifetime)
-        signed = await self._certificates.SignAgentCertificate(request)
-        return pb.EnrollResponse(agent_id=agent_id, certificate=signed.certificate, expire_time=signed.expire_time)
+        try:
+            signed = await self._certificates.SignAgentCertificate(request)
+        except InvalidArgument:
+            raise
+        except Error as error:
+            # Whatever keys has against this service is not the agent's fault, and no reason for it to give up.
+            raise SigningUnavailable(f"no certificate now: keys says {error.message}; try again later") from error
+        response = pb.EnrollResponse(agent_id=agent_id, certificate=signed.certificate, expire_time=signed.expire_time)
+        response.lifetime.FromTimedelta(signed.expire_time.ToDatetime(UTC) - self._clock())
+        return response
 
     async def _refusal(self, token_hash: str) -> EnrollmentRefused:
         agent = await asyncio.to_thread(self._store.of_token, token_hash)

@@ -1,11 +1,13 @@
 """The tables. Tokens are stored hashed."""
 
+from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
 from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel
 
+from twinline_agent_gateway.states import State, state_of
 from twinline_kit.db import UtcDateTime
 
 
@@ -56,3 +58,22 @@ class Changes(Table, table=True):
 
     id: int = Field(primary_key=True)
     latest: int = Field(sa_type=sa.BigInteger)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """An agent, and whether the replica that it names is alive."""
+
+    agent: Agent
+    replica_lives: bool
+
+    @property
+    def state(self) -> State:
+        """Whether the agent can be spoken to."""
+        agent = self.agent
+        return state_of(
+            revoked=agent.revoked,
+            enrolled=agent.enroll_time is not None,
+            connected=agent.connected,
+            replica_lives=self.replica_lives,
+        )

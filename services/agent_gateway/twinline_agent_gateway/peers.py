@@ -42,6 +42,11 @@ class PeerLink:
         self._wake = asyncio.Event()
         self.open = True
 
+    @property
+    def replica(self) -> str:
+        """The peer's id."""
+        return self.place.replica
+
     def deliver(self, agent_id: str, parcel: Parcel) -> bool:
         """Have a task handed over; False when too many wait already."""
         if len(self._parcels) >= MOST_PARCELS and parcel.task_id not in self._parcels:

@@ -2,8 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
+from weakref import WeakSet
+
+from opentelemetry.metrics import CallbackOptions, Observation
 
 from twinline.agent_gateway.v1 import agents_pb2
 from twinline.agent_gateway.v1 import fleet_pb2 as pb
@@ -12,8 +15,9 @@ from twinline_agent_gateway.dispatch import Dispatcher
 from twinline_agent_gateway.errors import AgentRevoked, StreamFenced
 from twinline_agent_gateway.states import State
 from twinline_agent_gateway.store import Change, Location
-from twinline_agent_gateway.streams import MAX_WORK, MOST_DELIVERIES, AgentStream, Parcel
+from twinline_agent_gateway.streams import MAX_ENV, MAX_WORK, MOST_DELIVERIES, AgentStream, Parcel
 from twinline_agent_gateway.tracing import traced
+from twinline_kit import telemetry
 from twinline_kit.errors import Error
 
 log = logging.getLogger(__name__)
@@ -32,6 +36,11 @@ Locate = Callable[[Sequence[str]], Awaitable[Mapping[str, Location]]]
 
 class Peer(Protocol):
     """Another replica, which holds agents."""
+
+    @property
+    def replica(self) -> str:
+        """Its id."""
+        ...
 
     def deliver(self, agent_id: str, parcel: Parcel) -> bool:
         """Have a task handed over; False when too many wait already."""
@@ -54,15 +63,26 @@ class Router:
         self._routes: dict[str, tuple[Dispatcher, str]] = {}
         self._dispatchers: dict[tuple[str, bool], Dispatcher] = {}
         self._elsewhere: dict[str, Peer] = {}
+        self._revoked: set[str] = set()
+        _routers.add(self)
 
     # --- streams
+
+    def connected(self) -> Observation:
+        """How many agents are connected here, as a measurement."""
+        return Observation(len(self._streams), {"replica": self._replica})
 
     def streams(self) -> list[AgentStream]:
         """All agents connected here."""
         return list(self._streams.values())
 
     def attach(self, stream: AgentStream) -> None:
-        """Let an agent get work. Of two streams of one agent the older is cut; when it is this one: StreamFenced."""
+        """Let an agent get work. Of two streams of one agent the older is cut; when it is this one: StreamFenced.
+
+        AgentRevoked when that was heard while the agent was being let in.
+        """
+        if stream.agent_id in self._revoked:
+            raise _revoked(stream.agent_id)
         other = self._streams.get(stream.agent_id)
         if other and other.epoch >= stream.epoch:
             raise _fenced(stream)
@@ -86,14 +106,17 @@ class Router:
         elif change.replica != self._replica:
             if stream and stream.epoch < change.epoch:
                 stream.cut(_fenced(stream))
-            self._elsewhere.pop(change.agent_id, None)
+            # News may come after work was sent there already: that way stays, or what follows on it would be lost.
+            if (peer := self._elsewhere.get(change.agent_id)) and peer.replica != change.replica:
+                del self._elsewhere[change.agent_id]
             if change.connected:
                 self._tell_presence(change.agent_id)
 
     def revoked(self, agent_id: str) -> None:
         """Cut an agent that was ended for good."""
+        self._revoked.add(agent_id)
         if stream := self._streams.get(agent_id):
-            stream.cut(AgentRevoked(f"agent {agent_id} was revoked: launch another server", agent=agent_id))
+            stream.cut(_revoked(agent_id))
 
     # --- dispatchers
 
@@ -131,7 +154,7 @@ class Router:
                     await asyncio.sleep(0)
                 agent_id, env = task.agent_id, task.env
                 parcel = Parcel(task.task_id, work, task.from_offset, dict(env) if env else _NO_ENV)
-                if refusal := too_large or self._no_route_left(parcel):
+                if refusal := too_large or _env_too_large(parcel.env) or self._no_route_left(parcel):
                     self._refuse(dispatcher, agent_id, parcel.task_id, refusal)
                 elif stream := self._streams.get(agent_id):
                     self._hand(dispatcher, stream, parcel)
@@ -251,5 +274,29 @@ def _too_large(work: agents_pb2.Work | None) -> str:
     return f"the work has {size} bytes, more than {MAX_WORK}: make the script or its environment smaller"
 
 
+def _env_too_large(env: Mapping[str, str]) -> str:
+    if not env or sum(len(name) + len(value) for name, value in env.items()) <= MAX_ENV:
+        return ""
+    return f"the task's environment has more than {MAX_ENV} characters: make it smaller"
+
+
+def _revoked(agent_id: str) -> AgentRevoked:
+    return AgentRevoked(f"agent {agent_id} was revoked: launch another server", agent=agent_id)
+
+
 def _fenced(stream: AgentStream) -> StreamFenced:
     return StreamFenced(f"agent {stream.agent_id} opened another stream", agent=stream.agent_id)
+
+
+_routers: WeakSet[Router] = WeakSet()  # the suite, and tests, have several in a process, or one after the other
+
+
+def observe_connected(_: CallbackOptions) -> Iterator[Observation]:
+    """What is measured of each replica in this process."""
+    for router in list(_routers):
+        yield router.connected()
+
+
+telemetry.meter().create_observable_gauge(
+    "twinline.agents.connected", [observe_connected], "{agent}", "agents whose stream this replica holds"
+)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from datetime import timedelta
 from typing import Any
@@ -79,7 +80,7 @@ class AgentService(agents_pb2_grpc.AgentServiceServicer):
 
     async def _listen(self, stream: AgentStream, context: Context) -> None:
         while isinstance(message := await context.read(), agents_pb2.AgentMessage):
-            stream.heard = time.monotonic()
+            stream.heard = math.inf  # while its reports wait to be taken, silence is not the agent's fault
             if message.HasField("report"):
                 for report in message.report.reports:
                     if len(report.data) > MAX_REPORT or len(report.message) > MAX_REPORT:
@@ -88,6 +89,7 @@ class AgentService(agents_pb2_grpc.AgentServiceServicer):
                     _note_forged(stream, forged)
             elif not message.HasField("heartbeat"):
                 log.warning("unknown message ignored", extra={"agent": stream.agent_id})
+            stream.heard = time.monotonic()
 
     def _welcome(self, epoch: int) -> agents_pb2.Welcome:
         now = Timestamp()

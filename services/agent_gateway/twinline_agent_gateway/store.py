@@ -10,30 +10,11 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
 from twinline_agent_gateway.errors import AgentNotFound, AgentRevoked, EnrollmentUsed
-from twinline_agent_gateway.models import Agent, Changes, Replica
+from twinline_agent_gateway.models import Agent, Changes, Known, Replica
 from twinline_agent_gateway.states import State, state_of
 
 _MOST_NAMED = 1000
 _KEEP_DEAD_REPLICAS = timedelta(days=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """An agent, and whether the replica that it names is alive."""
-
-    agent: Agent
-    replica_lives: bool
-
-    @property
-    def state(self) -> State:
-        """Whether the agent can be spoken to."""
-        agent = self.agent
-        return state_of(
-            revoked=agent.revoked,
-            enrolled=agent.enroll_time is not None,
-            connected=agent.connected,
-            replica_lives=self.replica_lives,
-        )
 
 
 @dataclass(frozen=True, slots=True)

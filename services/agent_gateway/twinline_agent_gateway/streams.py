@@ -25,8 +25,11 @@ MOST_DELIVERIES = 1024
 MAX_WORK = 4 << 20
 """Bytes of one piece of work."""
 
-MESSAGE = 8 << 20
-"""Bytes of one message, about; an agent takes 16 MiB."""
+MAX_ENV = 1 << 20
+"""Characters of one task's own environment."""
+
+MESSAGE = 4 << 20
+"""Bytes after which nothing more is put into a message; with the largest task on top it stays below 16 MiB."""
 
 MOST_ORDERS = 10_000
 """Cancels and acknowledgements in one message."""
@@ -170,7 +173,7 @@ def _add(orders: pb.Orders, parcel: Parcel) -> int:
     if parcel.work is None:
         return 128
     delivery.work.CopyFrom(parcel.work)
-    size = 256 + len(parcel.work.script)
+    size = 128 + parcel.work.ByteSize()
     if parcel.env:
         delivery.work.env.update(parcel.env)
         size += sum(len(name) + len(value) for name, value in parcel.env.items())

@@ -102,3 +102,20 @@ async def test_a_gateway_that_starts_again_finds_its_agents_and_their_tasks(
         await eventually(lambda: executor.result(task), within=30)
     assert executor.stored(task).output == COUNTED
     assert trace.read_text() == "ran\n"
+
+
+async def test_a_journal_that_is_damaged_in_one_place_harms_no_other_task(
+    agent: AgentProcess, executor: Executor
+) -> None:
+    damaged = await executor.run(agent.agent_id, "true")
+    await eventually(lambda: executor.result(damaged))
+    await agent.kill()
+    (agent.home / "journal" / "tasks" / damaged / "exit").write_bytes(b"reason\xff= status\n")
+    executor.present.clear()
+    await agent.start()
+    await eventually(lambda: agent.agent_id in executor.present, within=30)
+    await executor.state(agent.agent_id, damaged, script="true")
+    await eventually(lambda: executor.stored(damaged).reports[-1].message == "journal unreadable")
+    task = await executor.run(agent.agent_id, "echo fine")
+    await eventually(lambda: executor.result(task))
+    assert executor.stored(task).output == b"fine\n"

@@ -1,8 +1,9 @@
 """A real agent gateway on real ports."""
 
+import random
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,16 @@ from twinline_kit.ids import new_id
 
 
 def free_port() -> int:
-    """A port that was free a moment ago: for addresses that must be known before the server is there."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port for an address that must be known before the server is there.
+
+    Taken from below the range out of which the kernel serves port 0 and outgoing connections: a port from that range may
+    be somebody else's by the time it is used.
+    """
+    for port in random.sample(range(15_000, 32_000), 100):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("no free port between 15000 and 32000")
 
 
 def gateway_settings(

@@ -19,7 +19,7 @@ class SimulatedAgent:
 
     async def say_hello(self, **facts: str) -> pb.Welcome:
         """Say hello and return the welcome; raises what the gateway refuses with."""
-        await self._call.write(pb.AgentMessage(hello=pb.Hello(boot_id="b", version="0.0.1", facts=facts)))
+        await self._call.write(pb.AgentMessage(hello=pb.Hello(version="0.0.1", facts=facts)))
         message = await self.hear()
         assert message.HasField("welcome")
         return message.welcome

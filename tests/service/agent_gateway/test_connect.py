@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from opentelemetry.metrics import CallbackOptions
 
 from tests.peers.authority import Certificates
 from tests.peers.eventually import eventually
@@ -20,6 +21,7 @@ from twinline_agent_gateway.errors import (
     StreamFenced,
     StreamMalformed,
 )
+from twinline_agent_gateway.router import observe_connected
 
 
 async def test_an_agent_is_welcome_and_said_to_be_connected_until_it_goes(gateway: Gateway) -> None:
@@ -29,6 +31,16 @@ async def test_an_agent_is_welcome_and_said_to_be_connected_until_it_goes(gatewa
         assert connected.version == "0.0.1"
         assert connected.connect_time.seconds > 0
     await gateway.becomes(agent.agent_id, "NEVER_ENROLLED")  # it never spent its token
+
+
+async def test_connected_agents_are_measured(gateway: Gateway) -> None:
+    async with simulated(gateway), simulated(gateway):
+        assert measured() == 2
+    await eventually(lambda: measured() == 0)
+
+
+def measured() -> float:
+    return sum(each.value for each in observe_connected(CallbackOptions()))
 
 
 async def test_the_epoch_grows_and_the_newer_stream_fences_the_older(gateway: Gateway) -> None:

@@ -50,6 +50,7 @@ async def test_an_agent_cannot_report_on_the_task_of_another(
     async with simulated(gateway) as honest, simulated(gateway) as forger:
         task, own = await executor.run(honest.agent_id, "true"), await executor.run(forger.agent_id, "true")
         await honest.orders()
+        await forger.orders()
         with caplog.at_level(logging.WARNING):
             await forger.report(finished(task, b"forged"), finished("task-of-nobody"), finished(own, b"mine"))
             await eventually(lambda: executor.result(own))

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -10,9 +11,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from google.protobuf.duration_pb2 import Duration
 
-from tests.service.agent_gateway.running import Gateway
+from tests.peers.authority import Certificates
+from tests.peers.serving import Served
+from tests.service.agent_gateway.running import Gateway, free_port, gateway_settings, running_gateway
 from twinline.agent_gateway.v1 import agents_pb2, agents_pb2_grpc, fleet_pb2
-from twinline_agent_gateway.errors import AgentRevoked, EnrollmentRefused, EnrollmentUsed
+from twinline_agent_gateway.errors import AgentRevoked, EnrollmentRefused, EnrollmentUsed, SigningUnavailable
 from twinline_agent_gateway.models import Agent
 from twinline_agent_gateway.store import AgentStore
 from twinline_kit import clock, db, tls
@@ -50,6 +53,7 @@ async def test_a_token_becomes_a_certificate_of_the_agent_it_was_made_for(gatewa
     assert identity(response.certificate) == tls.agent_uri(enrollment.agent_id)
     lifetime = response.expire_time.ToDatetime(clock.now().tzinfo) - clock.now()
     assert timedelta(hours=23, minutes=55) < lifetime <= timedelta(hours=24)
+    assert abs(response.lifetime.ToTimedelta() - lifetime) < timedelta(minutes=1)
     assert await gateway.state(enrollment.agent_id) == "LOST"
 
 
@@ -153,3 +157,19 @@ def test_the_machine_that_spent_a_token_may_come_back_after_it_expired(database_
     assert store.spend(token_hash="h", key_digest="k", at=later) == "agent-1"
     assert store.spend(token_hash="h", key_digest="other", at=start) is None
     engine.dispose()
+
+
+async def test_while_keys_is_away_a_machine_is_asked_to_try_again_and_its_token_stays_its_own(
+    authority: Certificates, tmp_path: Path, keys: Served, database_url: str
+) -> None:
+    settings = gateway_settings(authority, tmp_path / "gateway", keys, database_url)
+    request = certificate_request()
+    without_keys = settings.model_copy(update={"keys_address": f"127.0.0.1:{free_port()}"})
+    async with running_gateway(authority, without_keys) as gateway:
+        enrollment = await gateway.enrollment()
+        with pytest.raises(SigningUnavailable):
+            await enroll(gateway, enrollment.token, request)
+    async with running_gateway(authority, settings) as gateway:
+        with pytest.raises(EnrollmentRefused):
+            await enroll(gateway, enrollment.token)
+        assert (await enroll(gateway, enrollment.token, request)).agent_id == enrollment.agent_id
