@@ -9,15 +9,23 @@ import pytest
 from grpc import StatusCode
 
 import twinline_agent_gateway
+import twinline_cli
 import twinline_executor
 import twinline_keys
 import twinline_kit
 import twinline_launcher
+import twinline_suite
 from twinline_kit.errors import Error
+from twinline_launcher import stranding
+from twinline_launcher.errors import SshdMissing
+from twinline_launcher.plan import Finding
 from twinline_launcher.states import TRANSITIONS
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = (twinline_kit, twinline_keys, twinline_launcher, twinline_executor, twinline_agent_gateway)
+SERVICES = (twinline_keys, twinline_launcher, twinline_executor, twinline_agent_gateway)
+PACKAGES = (twinline_kit, *SERVICES, twinline_suite, twinline_cli)
+REASON = re.compile(r"`([A-Z][A-Z0-9_]+)`")
+TASKS = "Why a task did not start, or its end is not known"
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
 
 
@@ -25,6 +33,13 @@ def rows(page: str) -> set[tuple[str, ...]]:
     """The cells of every table row of a page."""
     lines = (ROOT / page).read_text().splitlines()
     return {tuple(cell.strip(" `") for cell in line.strip("|").split("|")) for line in lines if line.startswith("|")}
+
+
+def reasons_under(heading: str) -> set[str]:
+    """The reasons in the first column of the tables that stand below a heading of the errors page."""
+    below = (ROOT / "docs/errors.md").read_text().split(f"\n## {heading}\n", maxsplit=1)[1].split("\n## ")[0]
+    cells = (line.split("|")[1] for line in below.splitlines() if line.startswith("|"))
+    return {reason for cell in cells for reason in REASON.findall(cell)}
 
 
 def every_error() -> list[type[Error]]:
@@ -53,6 +68,18 @@ def test_the_errors_page_has_exactly_the_reasons_of_the_code() -> None:
     reasons = {error.reason: error.code.name for error in every_error()}
     listed = {row[0]: row[1] for row in rows("docs/errors.md") if row[1] in StatusCode.__members__}
     assert listed == reasons
+
+
+def test_the_errors_page_has_exactly_what_preflight_finds() -> None:
+    assert reasons_under("What preflight finds") == {*Finding, SshdMissing.reason}
+
+
+def test_the_errors_page_has_the_reasons_of_strandings_and_everything_there_is_a_way_out_of() -> None:
+    stranded, tasks = reasons_under("Why a server is stranded"), reasons_under(TASKS)
+    errors = {error.reason for error in every_error()}
+    assert stranded >= set(stranding.Reason)
+    assert stranded - set(stranding.Reason) <= tasks & set(stranding.WAYS_OUT)
+    assert set(stranding.WAYS_OUT) <= stranded | tasks | errors
 
 
 @pytest.mark.parametrize(

@@ -100,11 +100,9 @@ class CatalogService(rpc.CatalogServiceServicer):
         return pb.ListDeploymentsResponse(deployments=map(convert.deployment, page), next_page_token=following)
 
     async def _page(self, table: type[Row], size: int, token: str) -> tuple[Sequence[Row], str]:
-        limit = pages.page_size(size)
-        after = next(iter(pages.decode(token, filter=table.__name__, parts=1)), "")
+        limit, after = pages.page_size(size), pages.after(token, filter=table.__name__)
         rows = await to_thread(lambda: self._store.page(table, after=after, limit=limit + 1))
-        page = rows[:limit]
-        return page, pages.encode(page[-1].name, filter=table.__name__) if len(rows) > limit else ""
+        return pages.slice(rows, limit, lambda row: row.name, filter=table.__name__)
 
     async def _require_scripts(self, references: Iterable[dict[str, Any]]) -> None:
         missing = []

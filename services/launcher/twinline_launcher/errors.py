@@ -48,7 +48,7 @@ class CloudUnknown(InvalidArgument):
 
 
 class IllegalTransition(FailedPrecondition):
-    """A server in this state cannot go this way; metadata has the state, the event and what is allowed."""
+    """A server in this state cannot go this way; metadata has the server, state, event and what is allowed."""
 
     reason = "ILLEGAL_TRANSITION"
 

@@ -4,19 +4,14 @@ Precedence, lowest first: script, template, deployment, server, launch. What a l
 `cred:NAME` stays a name all the way to the executor, which opens it for the run alone.
 """
 
-import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from twinline_kit.errors import InvalidArgument
+from twinline_kit.values import faults, parse
 
 SCRIPT, TEMPLATE, DEPLOYMENT, SERVER, LAUNCH = ORIGINS = ("script", "template", "deployment", "server", "launch")
 """Where a value can come from, lowest first."""
-
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_CREDENTIAL = re.compile(r"cred:([A-Za-z0-9_.-]{1,128})")
-_SYNTAX = "text:VALUE, cred:NAME, blank, ignore or array:[…]"
 
 
 @dataclass(frozen=True)
@@ -79,32 +74,19 @@ def impossible(declared: Sequence[Declaration], values: Mapping[str, str]) -> li
 
 def credentials(values: Iterable[str]) -> set[str]:
     """The names of the credentials that values refer to."""
-    parts = [part for value in values for part in (_elements(value) if value.startswith("array:") else [value])]
-    return {match[1] for part in parts if (match := _CREDENTIAL.fullmatch(part))}
+    return {name for value in values for name in _credentials(value)}
 
 
 def check(given: Mapping[str, str], field: str) -> dict[str, str]:
-    """`given`, when all of it is value syntax; else InvalidArgument names the first that is not."""
-    for name, value in given.items():
-        if not _NAME.fullmatch(name):
-            raise InvalidArgument(f"input {name!r} has a name that no environment variable can have", field=field)
-        if not _is_value(value):
-            raise InvalidArgument(f"value of input {name} is not {_SYNTAX}", field=field)
+    """`given`, when a script can be given all of it; else InvalidArgument names the first that is wrong."""
+    if fault := next(faults(given), None):
+        raise InvalidArgument(fault[1], field=field)
     return dict(given)
 
 
-def _is_value(value: str) -> bool:
-    if value in ("blank", "ignore"):
-        return True
-    if value.startswith("array:"):
-        elements = _elements(value)
-        return bool(elements) and all(not each.startswith("array:") and _is_value(each) for each in elements)
-    return (value.startswith("text:") and "\0" not in value) or bool(_CREDENTIAL.fullmatch(value))
-
-
-def _elements(value: str) -> list[str]:
+def _credentials(value: str) -> set[str]:
     try:
-        elements = json.loads(value.removeprefix("array:"))
+        parsed = parse(value)
     except ValueError:
-        return []
-    return elements if isinstance(elements, list) and all(isinstance(each, str) for each in elements) else []
+        return set()  # said of the value itself
+    return parsed.credentials() if parsed else set()

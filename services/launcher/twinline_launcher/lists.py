@@ -15,7 +15,7 @@ from twinline_launcher.runs import Limits, Runs
 from twinline_launcher.settings import Settings
 from twinline_launcher.states import Event, State
 from twinline_launcher.steps import Outcome, Step
-from twinline_launcher.stranding import Failure
+from twinline_launcher.stranding import Failure, Reason
 from twinline_launcher.turns import Turn
 
 log = logging.getLogger(__name__)
@@ -64,6 +64,7 @@ class Lists:
 
     async def strand(self, turn: Turn, kind: Kind, failure: Failure, *, event: Event = Event.STRAND) -> None:
         """Stop the list at its present step."""
+        failure = stranding.said(turn.instance, failure)
         done = _load(turn, kind)
         index = steps.current(done) or 0
         step = done[index] if done else Step("", 0)
@@ -127,7 +128,7 @@ class Lists:
         step = _load(turn, kind)[index]
         if step.run:
             await self._cancel(turn, step)
-        reason = stranding.BOOT_OVERRAN if kind is BOOT else stranding.DECOMMISSION_OVERRAN
+        reason = Reason.BOOT_OVERRAN if kind is BOOT else Reason.DECOMMISSION_OVERRAN
         text = f"the {kind.column} list was not through within its limit; {step.title} was at work"
         await self.strand(turn, kind, Failure(reason, text), event=Event.EXPIRE)
 

@@ -1,7 +1,6 @@
 """What callers may name things, and how they refer to them."""
 
 import re
-import uuid
 from collections.abc import Iterable
 
 from twinline_kit.errors import InvalidArgument
@@ -43,19 +42,16 @@ def server_reference(text: str) -> str:
     return text
 
 
+def key_reference(text: str, field: str) -> str:
+    """`text`, when it is empty or can be the name or id of a cloud key; keys are named as servers are."""
+    if text and not _SERVER.fullmatch(text):
+        raise InvalidArgument(f"{field} must be the name or id of a cloud key", field=field)
+    return text
+
+
 def tags(given: Iterable[str]) -> list[str]:
     """`given`, sorted, when all can be tags."""
     wanted = sorted(set(given))
     if not all(_TAG.fullmatch(tag) for tag in wanted):
         raise InvalidArgument("a tag must be 1 to 255 printable ASCII characters without spaces", field="next.tags")
     return wanted
-
-
-def request_id(text: str) -> str | None:
-    """One spelling of a request id; None when the caller gave none."""
-    if not text:
-        return None
-    try:
-        return str(uuid.UUID(text))
-    except ValueError:
-        raise InvalidArgument("request_id must be a UUID", field="request_id") from None

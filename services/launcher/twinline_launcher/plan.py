@@ -1,6 +1,7 @@
 """What a launch would be made of, and everything that would go wrong with it."""
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from twinline.keys.v1 import cloud_keys_pb2
 from twinline_kit.errors import Violation
@@ -9,6 +10,26 @@ from twinline_launcher.inputs import Input
 from twinline_launcher.models import Deployment, Generation, Image, SecurityGroup, Server, Template
 from twinline_launcher.providers import Cloud, InstanceType
 from twinline_launcher.steps import Step
+
+
+class Finding(StrEnum):
+    """What preflight looks for. Clouds add what stands in their own way, with reasons of their own."""
+
+    CLOUD_UNKNOWN = "CLOUD_UNKNOWN"
+    KEY_MATERIAL_MISSING = "KEY_MATERIAL_MISSING"
+    PUBLIC_KEY_MISSING = "PUBLIC_KEY_MISSING"
+    CLOUD_KEY_UNSET = "CLOUD_KEY_UNSET"
+    CLOUD_KEY_NOT_FOUND = "CLOUD_KEY_NOT_FOUND"
+    PORT_22_CLOSED = "PORT_22_CLOSED"
+    IMAGE_UNSET = "IMAGE_UNSET"
+    TEMPLATE_UNSET = "TEMPLATE_UNSET"
+    INSTANCE_TYPE_UNKNOWN = "INSTANCE_TYPE_UNKNOWN"
+    SCRIPT_NOT_FOUND = "SCRIPT_NOT_FOUND"
+    INPUT_MISSING = "INPUT_MISSING"
+    INPUT_MALFORMED = "INPUT_MALFORMED"
+    INPUT_UNUSED = "INPUT_UNUSED"
+    CREDENTIAL_NOT_FOUND = "CREDENTIAL_NOT_FOUND"
+    GENERATION_ASSUMED = "GENERATION_ASSUMED"
 
 
 @dataclass(frozen=True)
@@ -49,6 +70,10 @@ class Plan:
         """Whether the image does not state it."""
         return bool(self.image and self.image.generation == Generation.UNSPECIFIED)
 
+    def note(self, reason: str, subject: str, message: str) -> None:
+        """Note what a person should know before a launch, and refuses none."""
+        self.problems.append(Problem(reason, subject, message, blocking=False))
+
     def find(self, reason: str, subject: str, message: str) -> None:
         """Note what refuses a launch."""
         self.problems.append(Problem(reason, subject, message))
@@ -64,9 +89,11 @@ class Plan:
             return
         violations = [Violation(each.reason, each.subject, each.message) for each in against]
         reasons = ", ".join(dict.fromkeys(each.reason for each in against))
-        text = f"server {self.server.name} would not come up: {reasons}; mend this first" + (
-            "" if any(each.fatal for each in against) else ", or force the launch"
+        # What is found is said by the violations alone: whoever shows the message shows them too.
+        way_out = (
+            "mend what follows" if any(each.fatal for each in against) else "mend what follows, or force the launch"
         )
+        text = f"{self.server.name} would not boot as it is; {way_out}"
         raise PreflightRefused(text, violations=violations, server=self.server.name, reasons=reasons)
 
     def overridden(self) -> list[str]:

@@ -4,6 +4,7 @@ Everything is looked at, so that all of it can be mended at once. A launch may b
 not in spite of what leaves nothing to launch.
 """
 
+import difflib
 from asyncio import to_thread
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -12,10 +13,11 @@ import grpc.aio
 from twinline.executor.v1 import scripts_pb2, scripts_pb2_grpc
 from twinline.keys.v1 import cloud_keys_pb2, cloud_keys_pb2_grpc, credentials_pb2, credentials_pb2_grpc
 from twinline_kit.errors import NotFound
+from twinline_kit.values import faults
 from twinline_launcher import inputs, providers
 from twinline_launcher.inputs import Declaration
 from twinline_launcher.models import Deployment, Generation, Image, SecurityGroup, Server, Template
-from twinline_launcher.plan import Plan, Problem
+from twinline_launcher.plan import Finding, Plan
 from twinline_launcher.providers import Clouds
 from twinline_launcher.steps import Step
 from twinline_launcher.store.catalog import CatalogStore
@@ -39,6 +41,7 @@ class Preflight:
         """The plan of a launch of `server` with the inputs `given`, and its problems."""
         plan = await to_thread(self._read_catalog, server)
         self._look_at_image(plan)
+        await self._look_at_cloud(plan)
         await self._look_at_key(plan)
         self._look_at_groups(plan)
         await self._look_at_scripts(plan, given)
@@ -56,34 +59,39 @@ class Preflight:
     def _look_at_image(self, plan: Plan) -> None:
         server, image = plan.server, plan.image
         if image is None:
-            plan.find_fatal("IMAGE_UNSET", server.name, f"server {server.name} has no image: give it one")
+            plan.find_fatal(Finding.IMAGE_UNSET, server.name, f"server {server.name} has no image: give it one")
             return
         if plan.generation_assumed:
             text = f"image {image.name} does not state its generation: treated as v4; state v4 or v5 on the image"
-            plan.problems.append(Problem("GENERATION_ASSUMED", image.name, text, blocking=False))
+            plan.note(Finding.GENERATION_ASSUMED, image.name, text)
         plan.cloud = self._clouds.get(image.cloud)
         if plan.cloud is None:
             plan.find_fatal(
-                "CLOUD_UNKNOWN", image.cloud, f"this launcher has no cloud {image.cloud}: choose another image"
+                Finding.CLOUD_UNKNOWN, image.cloud, f"this launcher has no cloud {image.cloud}: choose another image"
             )
             return
         plan.instance_type = providers.instance_type(plan.cloud, server.instance_type)
         if plan.instance_type is None:
             sold = ", ".join(each.name for each in plan.cloud.instance_types)
             text = f"cloud {image.cloud} has no instance type {server.instance_type}: choose one of {sold}"
-            plan.find_fatal("INSTANCE_TYPE_UNKNOWN", server.instance_type, text)
+            plan.find_fatal(Finding.INSTANCE_TYPE_UNKNOWN, server.instance_type, text)
+
+    @staticmethod
+    async def _look_at_cloud(plan: Plan) -> None:
+        for each in await plan.cloud.obstacles(plan.generation) if plan.cloud else ():
+            plan.find_fatal(each.reason, each.subject, each.message)
 
     async def _look_at_key(self, plan: Plan) -> None:
         wanted = plan.server.cloud_key
         if not wanted:
             text = f"server {plan.server.name} has no cloud key: clouds want one for either generation; choose one"
-            plan.find_fatal("CLOUD_KEY_UNSET", plan.server.name, text)
+            plan.find_fatal(Finding.CLOUD_KEY_UNSET, plan.server.name, text)
             return
         try:
             key = plan.key = await self._keys.GetCloudKey(cloud_keys_pb2.GetCloudKeyRequest(key=wanted))
         except NotFound:
             text = f"no cloud key {wanted}: create or import it, or choose another one for the server"
-            plan.find_fatal("CLOUD_KEY_NOT_FOUND", wanted, text)
+            plan.find_fatal(Finding.CLOUD_KEY_NOT_FOUND, wanted, text)
             return
         if plan.generation is Generation.V5:
             return  # a v5 machine is given the key, and nothing uses it
@@ -92,10 +100,10 @@ class Preflight:
                 f"the private half of cloud key {key.name} is not here, so nothing could log in to a v4 server: "
                 f"twinline keys upload-material {key.name} FILE"
             )
-            plan.find("KEY_MATERIAL_MISSING", key.name, text)
+            plan.find(Finding.KEY_MATERIAL_MISSING, key.name, text)
         if not key.public_key:
             text = f"only the fingerprint of cloud key {key.name} is known, and machines need more: upload its material"
-            plan.find("PUBLIC_KEY_MISSING", key.name, text)
+            plan.find(Finding.PUBLIC_KEY_MISSING, key.name, text)
 
     @staticmethod
     def _look_at_groups(plan: Plan) -> None:
@@ -107,18 +115,16 @@ class Preflight:
             f"no security group of server {plan.server.name} opens port 22, which scripts reach a v4 server through: "
             "open it in one of them"
         )
-        plan.find("PORT_22_CLOSED", plan.server.name, text)
+        plan.find(Finding.PORT_22_CLOSED, plan.server.name, text)
 
     async def _look_at_scripts(self, plan: Plan, given: Mapping[str, str]) -> None:
         if plan.template is None:
             plan.find_fatal(
-                "TEMPLATE_UNSET", plan.server.name, f"server {plan.server.name} has no template: give it one"
+                Finding.TEMPLATE_UNSET, plan.server.name, f"server {plan.server.name} has no template: give it one"
             )
             return
-        boot, decommission = (
-            await self._read(plan, plan.template.boot),
-            await self._read(plan, plan.template.decommission),
-        )
+        lists = (plan.template.boot, plan.template.operational, plan.template.decommission)
+        boot, operational, decommission = [await self._read(plan, each) for each in lists]
         plan.boot = [_step(script) for script in boot] or [Step("", 0)]
         plan.decommission = [_step(script) for script in decommission]
         layers = {
@@ -132,6 +138,8 @@ class Preflight:
         values = {each.name: each.value for each in plan.inputs if each.origin != inputs.SCRIPT}
         for script, declared in scripts.items():
             _look_at_inputs(plan, script, declared, values)
+        if len(known := [*boot, *operational, *decommission]) == sum(map(len, lists)):
+            _look_for_unused(plan, given, {each.name for script in known for each in script.inputs})
         await self._look_at_credentials(plan)
 
     async def _read(self, plan: Plan, references: Iterable[Mapping[str, str | int]]) -> list[scripts_pb2.Script]:
@@ -142,7 +150,7 @@ class Preflight:
                 found.append(await self._scripts.GetScript(scripts_pb2.GetScriptRequest(name=name, revision=revision)))
             except NotFound:
                 which = f"{name} revision {revision}" if revision else name
-                plan.find_fatal("SCRIPT_NOT_FOUND", name, f"no script {which}: push it, or change the template")
+                plan.find_fatal(Finding.SCRIPT_NOT_FOUND, name, f"no script {which}: push it, or change the template")
         return found
 
     async def _look_at_credentials(self, plan: Plan) -> None:
@@ -158,14 +166,26 @@ class Preflight:
                 break
         for name in sorted(wanted):
             text = f"an input refers to credential {name}, which is not set: twinline credentials set {name}"
-            plan.find("CREDENTIAL_NOT_FOUND", name, text)
+            plan.find(Finding.CREDENTIAL_NOT_FOUND, name, text)
 
 
 def _look_at_inputs(plan: Plan, script: str, declared: Sequence[Declaration], values: Mapping[str, str]) -> None:
     for name in inputs.missing(declared, values):
-        plan.find("INPUT_MISSING", name, f"script {script} needs input {name}: give it as {name}=text:VALUE")
+        plan.find(Finding.INPUT_MISSING, name, f"script {script} needs input {name}: give it as {name}=text:VALUE")
     for name, choices in inputs.impossible(declared, values):
-        plan.find("INPUT_MALFORMED", name, f"script {script} takes as input {name} one of {choices}")
+        plan.find(Finding.INPUT_MALFORMED, name, f"script {script} takes as input {name} one of {choices}")
+    taken = {each.name: values[each.name] for each in declared if each.name in values}
+    for name, fault in faults(taken):
+        plan.find(Finding.INPUT_MALFORMED, name, f"script {script} cannot be given what it takes: {fault}")
+
+
+def _look_for_unused(plan: Plan, given: Mapping[str, str], declared: set[str]) -> None:
+    """Values that nothing takes, most often for a slip in the name. A deployment's are for many servers: left out."""
+    template = plan.template.inputs if plan.template else {}
+    for name in sorted({*template, *plan.server.inputs, *given} - declared):
+        near = difflib.get_close_matches(name, sorted(declared), n=1)
+        hint = f"did you mean {near[0]}?" if near else "leave it out, or let a script of the template declare it"
+        plan.note(Finding.INPUT_UNUSED, name, f"no script takes {name}; {hint}")
 
 
 def _declared(script: scripts_pb2.Script) -> list[Declaration]:

@@ -12,10 +12,10 @@ from twinline.executor.v1 import runs_pb2 as pb
 from twinline.executor.v1 import runs_pb2_grpc as rpc
 from twinline_kit import telemetry
 from twinline_kit.errors import NotFound
-from twinline_launcher import inputs, stranding
+from twinline_launcher import inputs
 from twinline_launcher.models import Instance
 from twinline_launcher.steps import Step
-from twinline_launcher.stranding import Failure
+from twinline_launcher.stranding import Failure, Reason
 
 _NOTHING = ":"
 _GOING_ON = frozenset({pb.Task.STATE_PENDING, pb.Task.STATE_DELIVERED, pb.Task.STATE_RUNNING})
@@ -65,7 +65,7 @@ class Runs:
         try:
             tasks = (await self._runs.ListTasks(pb.ListTasksRequest(run=run, page_size=1))).tasks
         except NotFound:
-            return Ended(Failure(stranding.OUTCOME_UNKNOWN, f"the executor knows no run {run} any more"))
+            return Ended(Failure(Reason.OUTCOME_UNKNOWN, f"the executor knows no run {run} any more"))
         if not tasks or tasks[0].state in _GOING_ON:
             return None
         return Ended(_failure(tasks[0], step))
@@ -81,14 +81,14 @@ def _failure(task: pb.Task, step: Step) -> Failure | None:
         return None
     if task.state == pb.Task.STATE_FAILED:
         how = f"was ended by signal {task.signal}" if task.signal else f"ended with exit status {task.exit_status}"
-        return Failure(stranding.SCRIPT_FAILED, f"{ended} {how}")
+        return Failure(Reason.SCRIPT_FAILED, f"{ended} {how}")
     said = f": {task.message}" if task.message else ""
     if task.state == pb.Task.STATE_TIMED_OUT:
-        return Failure(stranding.SCRIPT_TIMED_OUT, f"{ended} was ended by its time limit{said}")
+        return Failure(Reason.SCRIPT_TIMED_OUT, f"{ended} was ended by its time limit{said}")
     if task.state == pb.Task.STATE_CANCELED:
-        return Failure(stranding.SCRIPT_CANCELED, f"{ended} was canceled{said}")
+        return Failure(Reason.SCRIPT_CANCELED, f"{ended} was canceled{said}")
     if task.state == pb.Task.STATE_UNKNOWN:
-        return Failure(stranding.OUTCOME_UNKNOWN, f"{ended} was started, and how it ended cannot be told{said}")
+        return Failure(Reason.OUTCOME_UNKNOWN, f"{ended} was started, and how it ended cannot be told{said}")
     return Failure(
         task.reason or pb.Task.State.Name(task.state).removeprefix("STATE_"), task.message or f"{ended} never started"
     )

@@ -9,11 +9,10 @@ import grpc.aio
 
 from twinline.launcher.v1 import servers_pb2 as pb
 from twinline.launcher.v1 import servers_pb2_grpc as rpc
-from twinline_kit import pages
+from twinline_kit import ids, pages
 from twinline_kit.auth import caller
 from twinline_kit.clock import Clock
-from twinline_kit.errors import InvalidArgument
-from twinline_kit.ids import new_id
+from twinline_kit.errors import Conflict, InvalidArgument
 from twinline_launcher import convert, inputs, launching, names, states, watch
 from twinline_launcher.changes import Changes
 from twinline_launcher.models import Deployment, Image, Instance, SecurityGroup, Server, Template, Whole
@@ -24,6 +23,9 @@ from twinline_launcher.store.instances import InstanceStore
 from twinline_launcher.store.servers import ServerStore
 
 log = logging.getLogger(__name__)
+
+_TRIES = 5
+"""How often a person's wish is put to a machine that the reconciler writes at the same time."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -51,11 +53,11 @@ class ServerService(rpc.ServerServiceServicer):
     async def ApplyServer(self, request: pb.ApplyServerRequest, context: Context) -> pb.Server:
         spec, at = request.next, self._clock()
         wanted = Server(
-            id=new_id("server"), name=names.server(request.name),
+            id=ids.new_id("server"), name=names.server(request.name),
             deployment=names.optional(request.deployment, "deployment"),
             template=names.optional(spec.template, "next.template"), image=names.optional(spec.image, "next.image"),
             instance_type=names.optional(spec.instance_type, "next.instance_type"),
-            cloud_key=names.optional(spec.cloud_key, "next.cloud_key"),
+            cloud_key=names.key_reference(spec.cloud_key, "next.cloud_key"),
             security_groups=list(dict.fromkeys(spec.security_groups)),
             inputs=inputs.check(spec.inputs, "next.inputs"), tags=names.tags(spec.tags),
             create_time=at, update_time=at,
@@ -70,10 +72,12 @@ class ServerService(rpc.ServerServiceServicer):
 
     async def ListServers(self, request: pb.ListServersRequest, context: Context) -> pb.ListServersResponse:
         size = pages.page_size(request.page_size)
-        after = next(iter(pages.decode(request.page_token, filter=request.deployment, parts=1)), "")
-        rows = await to_thread(lambda: self._servers.page(deployment=request.deployment, after=after, limit=size + 1))
-        page = rows[:size]
-        following = pages.encode(page[-1].server.name, filter=request.deployment) if len(rows) > size else ""
+        deployment = names.optional(request.deployment, "deployment")
+        if deployment:
+            await to_thread(self._catalog.get, Deployment, deployment)
+        after = pages.after(request.page_token, filter=deployment)
+        rows = await to_thread(lambda: self._servers.page(deployment=deployment, after=after, limit=size + 1))
+        page, following = pages.slice(rows, size, lambda whole: whole.server.name, filter=deployment)
         return pb.ListServersResponse(servers=await self._messages(page), next_page_token=following)
 
     async def PreflightServer(self, request: pb.PreflightServerRequest, context: Context) -> pb.PreflightServerResponse:
@@ -82,11 +86,11 @@ class ServerService(rpc.ServerServiceServicer):
         return pb.PreflightServerResponse(violations=map(convert.problem, plan.problems))
 
     async def LaunchServer(self, request: pb.LaunchServerRequest, context: Context) -> pb.Server:
-        request_id, given = names.request_id(request.request_id), inputs.check(request.inputs, "inputs")
+        request_id, given = ids.request_id(request.request_id), inputs.check(request.inputs, "inputs")
         whole = await to_thread(self._servers.get, names.server_reference(request.server))
         if first := await to_thread(self._instances.launched_by, request_id):
             return await self._answer(_same_server(first, whole.server).server_id)
-        states.after(_state(whole), Event.LAUNCH)
+        states.after(_state(whole), Event.LAUNCH, server=whole.server.name)
         plan = await self._preflight.look(whole.server, given)
         plan.refuse(force=request.force)
         at, cause = self._clock(), launching.cause(plan, caller().name, force=request.force)
@@ -112,10 +116,9 @@ class ServerService(rpc.ServerServiceServicer):
         size = pages.page_size(request.page_size)
         whole = await to_thread(self._servers.get, names.server_reference(request.server))
         server_id = whole.server.id
-        after = _number(pages.decode(request.page_token, filter=server_id, parts=1))
+        after = _number(pages.after(request.page_token, filter=server_id))
         rows = await to_thread(lambda: self._servers.transitions(server_id, after=after, limit=size + 1))
-        page = rows[:size]
-        following = pages.encode(str(page[-1].number), filter=server_id) if len(rows) > size else ""
+        page, following = pages.slice(rows, size, lambda row: str(row.number), filter=server_id)
         return pb.ListTransitionsResponse(transitions=map(convert.transition, page), next_page_token=following)
 
     async def WatchServers(
@@ -130,13 +133,24 @@ class ServerService(rpc.ServerServiceServicer):
             yield pb.WatchServersResponse(server=message, transitions=map(convert.transition, change.transitions))
 
     async def _move(self, server: str, event: Event, cause: str) -> pb.Server:
-        whole = await to_thread(self._servers.get, names.server_reference(server))
-        states.after(_state(whole), event)
-        machine, at = whole.instance, self._clock()
-        if machine is not None:
+        """What a person asks for holds in the state that the machine has by then, whoever wrote it meanwhile."""
+        for _ in range(_TRIES):
+            whole = await to_thread(self._servers.get, names.server_reference(server))
+            states.after(_state(whole), event, server=whole.server.name)
+            machine = whole.instance
+            if machine is not None and not await self._applied(machine, event, cause):
+                continue
+            return await self._answer(whole.server.id)
+        raise Conflict(f"server {server} keeps changing: try again", server=server)
+
+    async def _applied(self, machine: Instance, event: Event, cause: str) -> bool:
+        at = self._clock()
+        try:
             await to_thread(lambda: self._instances.apply(machine.id, event, at=at, cause=cause))
-            self._tell(machine, event, cause)
-        return await self._answer(whole.server.id)
+        except Conflict:
+            return False
+        self._tell(machine, event, cause)
+        return True
 
     def _tell(self, machine: Instance, event: Event, cause: str) -> None:
         self._changes.tell()
@@ -176,5 +190,5 @@ def _same_server(machine: Instance, server: Server) -> Instance:
     return machine
 
 
-def _number(position: tuple[str, ...]) -> int:
-    return int(position[0]) if position and position[0].isdigit() else 0
+def _number(position: str) -> int:
+    return int(position) if position.isdigit() else 0

@@ -105,6 +105,9 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
     },
 }
 
+ASKED = frozenset({Event.LAUNCH, Event.RESUME, Event.FORCE_OPERATIONAL, Event.TERMINATE})
+"""What a person can ask for."""
+
 LIMITS: Mapping[State, timedelta] = {
     State.PENDING: timedelta(minutes=10),
     State.BOOTING: timedelta(hours=4),
@@ -129,16 +132,24 @@ BILLED = REACHABLE | {State.SHUTTING_DOWN}
 """The cloud may charge for the machine."""
 
 
-def after(state: State, event: Event) -> State:
-    """The state that follows, or IllegalTransition."""
-    allowed = TRANSITIONS[state]
-    if event in allowed:
-        return allowed[event]
-    words = ", ".join(allowed) or "nothing"
-    text = f"cannot {event} a server that is {state}: possible now is {words}"
-    raise IllegalTransition(text, state=state.name, event=event.name, allowed=words)
+def after(state: State, event: Event, *, server: str) -> State:
+    """The state of `server`'s machine that follows, or IllegalTransition with what a person can ask for instead."""
+    followers = TRANSITIONS[state]
+    if event in followers:
+        return followers[event]
+    allowed = ", ".join(_said(each) for each in followers if each in ASKED)
+    text = (
+        f"cannot {_said(event)} {server}: it is {state.replace('_', ' ')}; "
+        f"possible now: {allowed or 'nothing, it moves on by itself'}"
+    )
+    raise IllegalTransition(text, server=server, state=state.name, event=event.name, allowed=allowed)
 
 
 def is_possible(state: State, event: Event) -> bool:
     """Whether the table has the pair."""
     return event in TRANSITIONS[state]
+
+
+def _said(event: Event) -> str:
+    """An event as the command line calls it."""
+    return event.replace(" ", "-")

@@ -1,16 +1,53 @@
 """Why a list stopped, in words, and the way out."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from enum import StrEnum
 
 from twinline_launcher.models import Instance
 
-SCRIPT_FAILED = "SCRIPT_FAILED"
-SCRIPT_TIMED_OUT = "SCRIPT_TIMED_OUT"
-SCRIPT_CANCELED = "SCRIPT_CANCELED"
-OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"
-BOOT_OVERRAN = "BOOT_OVERRAN"
-DECOMMISSION_OVERRAN = "DECOMMISSION_OVERRAN"
+
+class Reason(StrEnum):
+    """Why a list stopped, where that is not the reason of a task that never started or of what refused the run."""
+
+    SCRIPT_FAILED = "SCRIPT_FAILED"
+    SCRIPT_TIMED_OUT = "SCRIPT_TIMED_OUT"
+    SCRIPT_CANCELED = "SCRIPT_CANCELED"
+    OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"
+    BOOT_OVERRAN = "BOOT_OVERRAN"
+    DECOMMISSION_OVERRAN = "DECOMMISSION_OVERRAN"
+
+
+_AGENT = "let {server} reach the gateway (outbound TLS) and check its agent, {resume}"
+_SLOW = "read {output}, mend what takes so long, {resume}, {force}"
+
+WAYS_OUT: Mapping[str, str] = {
+    "KEY_MATERIAL_MISSING": "twinline keys upload-material {key} FILE, {resume}",
+    # The machine lets in no other key, and a new one of the same name is another.
+    "KEY_NOT_FOUND": (
+        "cloud key {key} was deleted, and the machine lets in no other: twinline servers terminate {server}, "
+        "choose another key for it and launch it again, {force}"
+    ),
+    "PORT_UNREACHABLE": "open port 22 in a security group of {server} and check that sshd runs, {resume}",
+    "AUTH_REFUSED": "let the public half of cloud key {key} log in as {username}, {resume}",
+    "HOST_KEY_MISMATCH": (
+        "another machine answers at {address}: find out which, {resume}, or twinline servers terminate {server}"
+    ),
+    "AGENT_NEVER_ENROLLED": _AGENT,
+    "AGENT_OFFLINE": _AGENT,
+    "INPUT_MISSING": "terminate {server}, give it the input, and launch it again, {force}",
+    "CREDENTIAL_NOT_FOUND": "twinline credentials set NAME, {resume}",
+    "TARGET_NAME_TAKEN": "rename or delete the other target named {server}, {resume}",
+    Reason.SCRIPT_FAILED: "read {output}, mend what is wrong on the machine, {resume}, {force}",
+    Reason.SCRIPT_TIMED_OUT: _SLOW,
+    Reason.SCRIPT_CANCELED: "twinline servers resume {server}, {force}",
+    Reason.OUTCOME_UNKNOWN: "read {output}; when the machine is back, twinline servers resume {server}, {force}",
+    Reason.BOOT_OVERRAN: _SLOW,
+}
+"""What to do about a boot that stopped, by reason."""
+
+_ANY_OTHER = "mend what the message says, {resume}, {force}"
 
 
 @dataclass(frozen=True)
@@ -19,6 +56,11 @@ class Failure:
 
     reason: str
     message: str
+
+
+def said(machine: Instance, failure: Failure) -> Failure:
+    """The failure with the machine's cloud key called by its name: other services know it by id."""
+    return replace(failure, message=failure.message.replace(machine.cloud_key, machine.cloud_key_name))
 
 
 def boot(machine: Instance, failure: Failure, *, step: str, run: str) -> dict[str, str]:
@@ -46,26 +88,13 @@ def _stored(failure: Failure, step: str, run: str, way_out: str) -> dict[str, st
 
 
 def _way_out(machine: Instance, reason: str, run: str) -> str:
-    server, key = machine.server_name, machine.cloud_key_name
-    resume = f"then twinline servers resume {server}"
-    force = f"or twinline servers force-operational {server}"
-    output = f"twinline runs output {run}" if run else f"twinline servers show {server}"
-    return {
-        "KEY_MATERIAL_MISSING": f"twinline keys upload-material {key} FILE, {resume}",
-        "PORT_UNREACHABLE": f"open port 22 in a security group of {server} and check that sshd runs, {resume}",
-        "AUTH_REFUSED": f"let the public half of cloud key {key} log in as {machine.username or 'root'}, {resume}",
-        "HOST_KEY_MISMATCH": (
-            f"another machine answers at {machine.address}: find out which, {resume}, "
-            f"or twinline servers terminate {server}"
-        ),
-        "AGENT_NEVER_ENROLLED": f"let {server} reach the gateway (outbound TLS) and check its agent, {resume}",
-        "AGENT_OFFLINE": f"let {server} reach the gateway (outbound TLS) and check its agent, {resume}",
-        "INPUT_MISSING": f"terminate {server}, give it the input, and launch it again, {force}",
-        "CREDENTIAL_NOT_FOUND": f"twinline credentials set NAME, {resume}",
-        "TARGET_NAME_TAKEN": f"rename or delete the other target named {server}, {resume}",
-        SCRIPT_FAILED: f"read {output}, mend what is wrong on the machine, {resume}, {force}",
-        SCRIPT_TIMED_OUT: f"read {output}, mend what takes so long, {resume}, {force}",
-        SCRIPT_CANCELED: f"twinline servers resume {server}, {force}",
-        OUTCOME_UNKNOWN: f"read {output}; when the machine is back, twinline servers resume {server}, {force}",
-        BOOT_OVERRAN: f"read {output}, mend what takes so long, {resume}, {force}",
-    }.get(reason, f"mend what the message says, {resume}, {force}")
+    server = machine.server_name
+    return WAYS_OUT.get(reason, _ANY_OTHER).format(
+        server=server,
+        key=machine.cloud_key_name,
+        username=machine.username or "root",
+        address=machine.address,
+        output=f"twinline runs output {run}" if run else f"twinline servers show {server}",
+        resume=f"then twinline servers resume {server}",
+        force=f"or twinline servers force-operational {server}",
+    )

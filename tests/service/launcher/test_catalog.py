@@ -4,7 +4,9 @@ import pytest
 
 from tests.service.launcher.world import Launcher
 from twinline.launcher.v1 import catalog_pb2 as pb
+from twinline.launcher.v1 import servers_pb2
 from twinline_kit.errors import Error, InvalidArgument, NotFound
+from twinline_launcher.errors import DeploymentNotFound
 
 
 async def test_the_same_apply_twice_changes_nothing(launcher: Launcher) -> None:
@@ -55,6 +57,8 @@ async def test_a_template_with_unknown_scripts_is_refused_with_all_of_them(launc
         ("deployment", "none", "DEPLOYMENT_NOT_FOUND"),
         ("security_groups", ["none"], "SECURITY_GROUP_NOT_FOUND"),
         ("inputs", {"A": "bare"}, "INVALID_ARGUMENT"),
+        ("inputs", {"UID": "text:0"}, "INVALID_ARGUMENT"),
+        ("cloud_key", "a b/../c", "INVALID_ARGUMENT"),
         ("tags", ["a b"], "INVALID_ARGUMENT"),
         ("name", "a b", "INVALID_ARGUMENT"),
         ("name", "server-aaaaaaaaaaaaaaaa", "INVALID_ARGUMENT"),
@@ -66,6 +70,15 @@ async def test_a_server_of_things_that_are_not_there_is_refused(
     with pytest.raises(Error) as refusal:
         await launcher.server(**{field: value})  # type: ignore[arg-type]
     assert refusal.value.reason == reason
+
+
+async def test_servers_of_a_deployment_that_is_not_there_are_not_listed_as_none(launcher: Launcher) -> None:
+    await launcher.catalog.ApplyDeployment(pb.ApplyDeploymentRequest(deployment=pb.Deployment(name="shop")))
+    await launcher.server(deployment="shop")
+    shop = await launcher.servers.ListServers(servers_pb2.ListServersRequest(deployment="shop"))
+    assert [each.name for each in shop.servers] == ["web-1"]
+    with pytest.raises(DeploymentNotFound):
+        await launcher.servers.ListServers(servers_pb2.ListServersRequest(deployment="shpo"))
 
 
 async def test_what_makes_no_sense_is_refused(launcher: Launcher) -> None:

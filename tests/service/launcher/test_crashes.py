@@ -14,10 +14,11 @@ from tests.service.launcher.conftest import fill
 from tests.service.launcher.world import Launcher, World, outcomes, state_of
 from twinline_kit import clock, db
 from twinline_kit.client import mesh_channel
+from twinline_kit.errors import Violation
 from twinline_launcher.agents import Agents
 from twinline_launcher.changes import Changes
 from twinline_launcher.lists import Lists
-from twinline_launcher.models import Instance
+from twinline_launcher.models import Generation, Instance
 from twinline_launcher.phases import Phases
 from twinline_launcher.providers import InstanceType, LaunchSpec, Machine
 from twinline_launcher.providers.local import LocalCloud, processes
@@ -41,6 +42,9 @@ class Faulty:
         self.name = cloud.name
         self.instance_types: Sequence[InstanceType] = cloud.instance_types
         self.dies = True
+
+    async def obstacles(self, generation: Generation) -> Sequence[Violation]:
+        return await self._cloud.obstacles(generation)
 
     async def launch(self, spec: LaunchSpec) -> Machine:
         return self._answer(await self._cloud.launch(spec))

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import stat
 import subprocess
 from collections.abc import Callable, Iterator
@@ -228,6 +229,20 @@ async def test_a_v5_machine_restarts_its_agent_listens_nowhere_and_hides_its_use
     await eventually(lambda: console.read_text().count("user-data") >= 2)
     await cloud.terminate(TOKEN)
     assert not path.exists()
+
+
+@pytest.mark.parametrize("generation", [Generation.V4, Generation.V5])
+async def test_a_machine_has_nothing_of_who_runs_the_cloud(
+    cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch, generation: Generation
+) -> None:
+    monkeypatch.setenv("PATH", f"/mine:{os.environ['PATH']}")
+    monkeypatch.setenv("LANG", "tlh_KX.UTF-8")
+    await cloud.launch(spec(generation, user_data=b"{}"))
+    body = next(each for each in processes.of_machine(TOKEN) if b"twinline-machine" in command(each))
+    environment = Path(f"/proc/{body.pid}/environ").read_bytes().split(b"\0")
+    names = {each.partition(b"=")[0].decode() for each in environment if each}
+    assert names - {"PYTHONPATH"} == {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "TWINLINE_INSTANCE"}
+    assert not any(b"/mine" in each for each in environment)
 
 
 async def test_without_sshd_a_v4_launch_says_what_to_install(folder: Path) -> None:

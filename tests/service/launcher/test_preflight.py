@@ -5,9 +5,10 @@ import uuid
 import asyncssh
 import pytest
 
+from tests.service.launcher.conftest import fill
 from tests.service.launcher.world import Launcher, World, state_of
 from twinline.keys.v1 import cloud_keys_pb2
-from twinline.launcher.v1 import servers_pb2
+from twinline.launcher.v1 import catalog_pb2, servers_pb2
 from twinline_launcher.errors import PreflightRefused
 
 NEEDS = "#!/bin/sh\n# ---\n# RightScript Name: needs\n# Inputs:\n#   PORT: {Required: true}\n"
@@ -83,7 +84,47 @@ async def test_missing_and_impossible_inputs_name_the_script_that_wants_them(lau
 
 async def test_a_credential_that_is_not_set_is_found(launcher: Launcher) -> None:
     await launcher.server(inputs={"PASSWORD": "cred:nobody"})
-    assert await launcher.preflight() == {"CREDENTIAL_NOT_FOUND": True}
+    assert await launcher.preflight() == {"INPUT_UNUSED": False, "CREDENTIAL_NOT_FOUND": True}
+
+
+async def test_a_value_that_no_script_takes_is_warned_of_but_for_a_deployment_s(
+    launcher: Launcher, world: World
+) -> None:
+    await world.script(NEEDS + END, "needs")
+    await launcher.template(boot=["hello"], operational=["needs"], inputs={"PORT": "text:80"})
+    request = catalog_pb2.ApplyDeploymentRequest(
+        deployment=catalog_pb2.Deployment(name="shop", inputs={"OTHER": "text:x"})
+    )
+    await launcher.catalog.ApplyDeployment(request)
+    await launcher.server(deployment="shop", inputs={"PROT": "text:81"})
+    preflight = servers_pb2.PreflightServerRequest(server="web-1", inputs={"NOBODY_WANTS": "blank"})
+    found = (await launcher.servers.PreflightServer(preflight)).violations
+    assert {each.reason: each.blocking for each in found} == {"INPUT_UNUSED": False}
+    assert [each.message for each in found] == [
+        "no script takes NOBODY_WANTS; leave it out, or let a script of the template declare it",
+        "no script takes PROT; did you mean PORT?",
+    ]
+
+
+async def test_without_sshd_no_v4_machine_is_asked_for_not_even_by_force(world: World) -> None:
+    async with world.launcher(sshd_program="/no/such/sshd") as launcher:
+        await fill(launcher)
+        await launcher.server()
+        await launcher.server("web-2", image="v5")
+        with pytest.raises(PreflightRefused) as refusal:
+            await launcher.launch(force=True)
+        assert [each.reason for each in refusal.value.violations] == ["SSHD_MISSING"]
+        assert "apt-get install openssh-server" in refusal.value.violations[0].message
+        assert state_of(await launcher.get()) == "INACTIVE"
+        assert await launcher.preflight("web-2") == {}
+
+
+async def test_a_refusal_says_what_is_wrong_in_its_violations_alone(launcher: Launcher) -> None:
+    await launcher.server(security_groups=[])
+    with pytest.raises(PreflightRefused) as refusal:
+        await launcher.launch()
+    assert refusal.value.message == "web-1 would not boot as it is; mend what follows, or force the launch"
+    assert [each.reason for each in refusal.value.violations] == ["PORT_22_CLOSED"]
 
 
 async def test_a_forced_launch_says_in_its_cause_what_it_did_not_mind(launcher: Launcher, world: World) -> None:

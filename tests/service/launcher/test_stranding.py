@@ -2,6 +2,7 @@
 
 import uuid
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import asyncssh
 import pytest
 
 from tests.peers.authority import Certificates
+from tests.peers.eventually import eventually
 from tests.peers.serving import Served
 from tests.service.launcher.conftest import fill
 from tests.service.launcher.world import Launcher, World, outcomes, running_world
@@ -89,6 +91,27 @@ async def test_a_closed_port_strands_after_the_connect_window_until_it_is_opened
         await launcher.group(22, 80)
         await launcher.resume()
         await launcher.becomes("OPERATIONAL")
+
+
+async def test_a_key_deleted_meanwhile_strands_with_its_name_and_no_promise_of_a_resume(world: World) -> None:
+    async with world.launcher(connect_window_v4=1.0) as launcher:
+        await fill(launcher)
+        await launcher.group(80)
+        await launcher.server()
+        await launcher.launch(force=True)
+        await launcher.becomes("STRANDED_IN_BOOTING")
+        await world.cloud_keys().DeleteCloudKey(cloud_keys_pb2.DeleteCloudKeyRequest(key="launch-key"))
+        await launcher.group(22)
+        await launcher.resume()
+        again: bool = await eventually(partial(has_stranded_twice, launcher))
+        assert again
+        why = (await launcher.get()).current.stranding
+        assert (why.reason, why.message.split(":")[0]) == ("KEY_NOT_FOUND", "no cloud key launch-key")
+        assert why.way_out.startswith("cloud key launch-key was deleted")
+
+
+async def has_stranded_twice(launcher: Launcher) -> bool:
+    return (await launcher.history()).count("STRANDED_IN_BOOTING") == 2
 
 
 async def test_an_agent_that_cannot_enrol_strands_after_the_window(
@@ -190,10 +213,11 @@ async def test_a_machine_is_ended_although_the_executor_never_answers(world: Wor
 
 
 async def test_a_cloud_that_refuses_leaves_an_error_that_can_be_cleared(world: World) -> None:
-    async with world.launcher(sshd_program="/no/such/sshd") as launcher:
+    async with world.launcher(concurrency=0) as launcher:
         await fill(launcher)
         await launcher.server()
         await launcher.launch()
+    async with world.launcher(sshd_program="/no/such/sshd") as launcher:
         failed = await launcher.becomes("ERROR")
         assert "apt-get install openssh-server" in failed.current.cause
         assert failed.current.cost.micros == 0
@@ -209,4 +233,6 @@ async def test_what_the_table_does_not_have_is_refused_with_state_event_and_what
     with pytest.raises(Error) as refusal:
         await getattr(launcher, verb)()
     assert isinstance(refusal.value, IllegalTransition)
-    assert refusal.value.metadata == {"state": "INACTIVE", "event": verb.upper(), "allowed": "launch"}
+    assert refusal.value.metadata == {
+        "server": "web-1", "state": "INACTIVE", "event": verb.upper(), "allowed": "launch",
+    }  # fmt: skip

@@ -36,26 +36,49 @@ def test_every_state_reaches_terminated(state: State) -> None:
 @pytest.mark.parametrize(("state", "event"), REFUSED)
 def test_a_pair_that_is_not_in_the_table_is_refused_and_told_what_is_possible(state: State, event: Event) -> None:
     with pytest.raises(IllegalTransition) as refusal:
-        states.after(state, event)
-    allowed = ", ".join(states.TRANSITIONS[state])
-    assert refusal.value.metadata == {"state": state.name, "event": event.name, "allowed": allowed}
+        states.after(state, event, server="web-2")
+    allowed = ", ".join(each.replace(" ", "-") for each in states.TRANSITIONS[state] if each in states.ASKED)
+    said = {"server": "web-2", "state": state.name, "event": event.name, "allowed": allowed}
+    assert refusal.value.metadata == said
+
+
+@pytest.mark.parametrize(
+    ("state", "event", "text"),
+    [
+        (State.OPERATIONAL, Event.LAUNCH, "cannot launch web-2: it is operational; possible now: terminate"),
+        (
+            State.STRANDED_IN_BOOTING,
+            Event.LAUNCH,
+            "cannot launch web-2: it is stranded in booting; possible now: resume, force-operational, terminate",
+        ),
+        (
+            State.SHUTTING_DOWN,
+            Event.FORCE_OPERATIONAL,
+            "cannot force-operational web-2: it is shutting down; possible now: nothing, it moves on by itself",
+        ),
+    ],
+)
+def test_a_refusal_names_the_server_and_only_what_a_person_can_ask_for(state: State, event: Event, text: str) -> None:
+    with pytest.raises(IllegalTransition) as refusal:
+        states.after(state, event, server="web-2")
+    assert refusal.value.message == text
 
 
 @pytest.mark.parametrize(("state", "event"), [pair for pair in PAIRS if pair not in REFUSED])
 def test_a_pair_in_the_table_is_followed(state: State, event: Event) -> None:
-    assert states.after(state, event) is states.TRANSITIONS[state][event]
+    assert states.after(state, event, server="web-2") is states.TRANSITIONS[state][event]
 
 
 def test_a_machine_that_never_finished_its_boot_is_not_decommissioned() -> None:
     never = {State.PENDING, State.BOOTING, State.STRANDED_IN_BOOTING, State.ERROR}
-    assert {states.after(state, Event.TERMINATE) for state in never} == {State.SHUTTING_DOWN}
-    assert states.after(State.OPERATIONAL, Event.TERMINATE) is State.DECOMMISSIONING
+    assert {states.after(state, Event.TERMINATE, server="web-2") for state in never} == {State.SHUTTING_DOWN}
+    assert states.after(State.OPERATIONAL, Event.TERMINATE, server="web-2") is State.DECOMMISSIONING
 
 
 @pytest.mark.parametrize("state", states.BILLED | {State.PENDING})
 def test_a_machine_may_vanish_wherever_it_may_run(state: State) -> None:
     event = Event.END if state is State.SHUTTING_DOWN else Event.VANISH
-    assert states.after(state, event) is State.TERMINATED
+    assert states.after(state, event, server="web-2") is State.TERMINATED
 
 
 def test_a_moving_state_has_a_limit_unless_it_must_never_give_up() -> None:

@@ -14,6 +14,16 @@ def test_missing_material_names_the_key_and_the_resume() -> None:
     assert why["way_out"] == "twinline keys upload-material found-key FILE, then twinline servers resume web-1"
 
 
+def test_a_deleted_key_is_called_by_its_name_and_no_resume_is_promised() -> None:
+    failure = stranding.said(machine(), Failure("KEY_NOT_FOUND", "no cloud key key-1: list the keys"))
+    why = stranding.boot(machine(), failure, step="hello", run="run-1")
+    assert why["message"] == "no cloud key found-key: list the keys"
+    assert why["way_out"] == (
+        "cloud key found-key was deleted, and the machine lets in no other: twinline servers terminate web-1, choose "
+        "another key for it and launch it again, or twinline servers force-operational web-1"
+    )
+
+
 @pytest.mark.parametrize(
     "reason",
     [

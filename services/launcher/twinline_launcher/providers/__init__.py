@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
+from twinline_kit.errors import Violation
 from twinline_launcher.models import Generation
 
 
@@ -72,6 +73,10 @@ class Cloud(Protocol):
     @property
     def instance_types(self) -> Sequence[InstanceType]:
         """What it sells, the smallest first."""
+        ...
+
+    async def obstacles(self, generation: Generation) -> Sequence[Violation]:
+        """What would make any launch of this generation fail, as far as it can be told without one."""
         ...
 
     async def launch(self, spec: LaunchSpec) -> Machine:

@@ -1,6 +1,6 @@
 """Machines on disk: their states, what is known of them, and who looks after which."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -9,12 +9,19 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
+from twinline_kit import telemetry
 from twinline_kit.db import UtcDateTime
 from twinline_kit.errors import Conflict
 from twinline_launcher import states
 from twinline_launcher.errors import InstanceNotFound
 from twinline_launcher.models import Instance, Server, Transition
 from twinline_launcher.states import Event, State
+
+_TRANSITIONS = telemetry.meter().create_counter(
+    "twinline.server.transitions",
+    unit="{transition}",
+    description="Steps in the lives of servers, by event; of those that strand, by reason.",
+)
 
 
 @dataclass(frozen=True)
@@ -69,13 +76,14 @@ class InstanceStore:
             instance = _find(session, instance_id)
             if revision not in (None, instance.revision):
                 raise _changed(instance.server_name)
-            before, after = instance.state, states.after(State(instance.state), event)
+            before, after = instance.state, states.after(State(instance.state), event, server=instance.server_name)
             moved = {"state": after, "state_time": at, "cause": cause, "due_time": at, "number": instance.number + 1}
             if after not in states.STRANDED:
                 moved["stranding"] = None
             _swap(session, instance, {**moved, **facts})
             session.add(_transition(instance, instance.number + 1, before, after, event, at, cause))
             session.commit()
+            _count(event, facts.get("stranding"))
             return _find(session, instance_id)
 
     def save(self, instance_id: str, *, revision: int, **facts: Any) -> Instance:
@@ -132,7 +140,8 @@ class InstanceStore:
         with Session(self._engine, expire_on_commit=False) as session:
             previous = session.get(Instance, server.current) if server.current else None
             before = State(previous.state) if previous else State.INACTIVE
-            instance.state, instance.state_time, instance.cause = states.after(before, Event.LAUNCH), at, cause
+            instance.state = states.after(before, Event.LAUNCH, server=server.name)
+            instance.state_time, instance.cause = at, cause
             instance.number, instance.due_time = (previous.number if previous else 0) + 1, at
             taken = session.execute(
                 sa.update(Server)
@@ -145,6 +154,7 @@ class InstanceStore:
             session.flush()
             session.add(_transition(instance, instance.number, before, instance.state, Event.LAUNCH, at, cause))
             session.commit()
+            _count(Event.LAUNCH)
             return instance
 
 
@@ -152,6 +162,11 @@ def _find(session: Session, instance_id: str) -> Instance:
     if instance := session.get(Instance, instance_id, populate_existing=True):
         return instance
     raise InstanceNotFound(f"no machine {instance_id}", instance=instance_id)
+
+
+def _count(event: Event, stranding: Mapping[str, str] | None = None) -> None:
+    reason = {"reason": stranding["reason"]} if stranding else {}
+    _TRANSITIONS.add(1, {"event": event.value, **reason})
 
 
 def _swap(session: Session, instance: Instance, values: dict[str, Any]) -> None:

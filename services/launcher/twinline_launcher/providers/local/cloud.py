@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from twinline_kit.clock import Clock
-from twinline_kit.errors import Unavailable
-from twinline_launcher.errors import LaunchRefused
+from twinline_kit.errors import Unavailable, Violation
+from twinline_launcher.errors import LaunchRefused, SshdMissing
 from twinline_launcher.models import Generation
 from twinline_launcher.providers import InstanceType, LaunchSpec, Machine, Power
 from twinline_launcher.providers.local import processes, sshd
@@ -35,8 +35,9 @@ _BODY_V4 = ["/bin/sh", "-c", "while :; do sleep 3600; done", "twinline-machine"]
 # Restarts the agent as systemd would; one that was refused for good (3) less often.
 _BODY_V5 = ["/bin/sh", "-c", 'while :; do "$@"; [ $? -eq 3 ] && sleep 30; sleep 1; done', "twinline-machine"]
 _PORT_ATTEMPTS = 5
-# What a machine takes over from us: where programs are, never what we know.
-_INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "PYTHONPATH", "TMPDIR")
+# A machine has nothing of who runs the cloud, but for where Python finds the agent.
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_INHERITED = ("PYTHONPATH",)
 
 T = TypeVar("T")
 
@@ -61,6 +62,10 @@ class LocalCloud:
         """All alike but for the price."""
         return _TYPES
 
+    async def obstacles(self, generation: Generation) -> Sequence[Violation]:
+        """See Cloud."""
+        return await asyncio.to_thread(self._obstacles, generation)
+
     async def launch(self, spec: LaunchSpec) -> Machine:
         """See Cloud."""
         return await asyncio.to_thread(self._locked, spec.token, lambda folder: self._launch(folder, spec))
@@ -80,6 +85,14 @@ class LocalCloud:
     def close(self) -> None:
         """Let the machines go on without us."""
         self._children.release()
+
+    def _obstacles(self, generation: Generation) -> list[Violation]:
+        try:
+            if generation is Generation.V4:
+                sshd.check_programs(self._sshd_program)
+        except SshdMissing as missing:
+            return [Violation(missing.reason, NAME, missing.message)]
+        return []
 
     def _locked(self, token: str, act: Callable[[Folder], T]) -> T:
         folder = Folder.of(self._instances, token)
@@ -230,8 +243,8 @@ def _environment(folder: Folder) -> dict[str, str]:
     account = pwd.getpwuid(os.geteuid())
     inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     return {
-        "PATH": "/usr/local/bin:/usr/bin:/bin",
         **inherited,
+        "PATH": _PATH,
         "HOME": str(folder.home),
         "USER": account.pw_name,
         "LOGNAME": account.pw_name,

@@ -17,6 +17,8 @@ HOST = "127.0.0.1"
 KEY = "ssh_host_ed25519_key"
 
 _PLACES = "/usr/sbin:/usr/local/sbin:/sbin:/usr/lib/openssh:/usr/bin"
+_KEYGEN = "ssh-keygen"
+_NO_KEYGEN = "no ssh-keygen on this host, which local v4 machines need: apt-get install openssh-server"
 _SEPARATION = Path("/run/sshd")
 # OpenSSH overwrites its environment, and with it the mark that it is found by: so it gets a parent that keeps one.
 _WATCHED = ["/bin/sh", "-c", '"$@"; exit $?', "twinline-sshd"]
@@ -36,16 +38,23 @@ def find_program(path: str) -> str:
     raise SshdMissing("no sshd on this host, which local v4 machines need: apt-get install openssh-server")
 
 
+def check_programs(path: str) -> None:
+    """Raises SshdMissing when this host lacks a program that a v4 machine needs; `path` is that of the server."""
+    find_program(path)
+    if not shutil.which(_KEYGEN):
+        raise SshdMissing(_NO_KEYGEN)
+
+
 def make_host_key(folder: Folder) -> str:
     """Make the machine's host key, unless it has one; returns the public half."""
     key = folder.path / KEY
     if not key.with_suffix(".pub").exists():
         key.unlink(missing_ok=True)
-        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", folder.token, "-f", str(key)]
+        command = [_KEYGEN, "-q", "-t", "ed25519", "-N", "", "-C", folder.token, "-f", str(key)]
         try:
             subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL)
         except FileNotFoundError:
-            raise SshdMissing("no ssh-keygen on this host: apt-get install openssh-server") from None
+            raise SshdMissing(_NO_KEYGEN) from None
         except subprocess.CalledProcessError as error:
             raise LaunchRefused(f"ssh-keygen failed: {error.stderr.decode(errors='replace').strip()}") from error
     algorithm, material = key.with_suffix(".pub").read_text().split()[:2]
