@@ -13,7 +13,7 @@ from twinline_cli.errors import CliError
 from twinline_cli.formats import Format
 from twinline_cli.naming import near
 from twinline_cli.options import Output
-from twinline_cli.output import Column, show_list, show_one, when
+from twinline_cli.output import Column, show_list, show_one, when, word
 from twinline_cli.paging import every
 
 app = noun("What runs on v5 servers and dials out to Twinline.")
@@ -21,7 +21,7 @@ app = noun("What runs on v5 servers and dials out to Twinline.")
 
 def state(agent: pb.Agent) -> str:
     """Whether it can be spoken to, in one word."""
-    return pb.Agent.State.Name(agent.state).removeprefix("STATE_").lower()
+    return word(pb.Agent.State, agent.state)
 
 
 COLUMNS: list[Column[pb.Agent]] = [

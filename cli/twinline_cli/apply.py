@@ -2,7 +2,7 @@
 
 import sys
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,7 +24,7 @@ from twinline_cli.manifests import Document, load
 from twinline_cli.options import Output
 from twinline_cli.output import Column, emit, write_table
 from twinline_cli.paging import every
-from twinline_cli.scripts import read_source
+from twinline_cli.scripts import placing, read_source
 from twinline_kit.errors import Error, NotFound
 
 app = noun()
@@ -45,8 +45,6 @@ COLUMNS: list[Column[Applied]] = [
     Column("RESULT", lambda each: each.result, is_state=True),
 ]
 
-Apply = Callable[[grpc.aio.Channel, Document], Awaitable[Applied]]
-
 
 @command(app, "apply")
 async def apply(
@@ -54,27 +52,52 @@ async def apply(
     output: Output = Format.TABLE,
 ) -> None:
     """Bring images, templates, deployments, servers and scripts to what a YAML file says. Twice changes nothing."""
-    documents = [document for file in files for document in load(file)]
-    documents.sort(key=lambda document: list(APPLY).index(document.kind))
-    async with connected() as channel:
-        done = [await apply_document(channel, document) for document in documents]
-    if output is Format.TABLE:
-        write_table(COLUMNS, done)
-        sys.stdout.flush()
-    else:
-        emit([vars(each) for each in done], output)
-
-
-async def apply_document(channel: grpc.aio.Channel, document: Document) -> Applied:
-    """Apply one document. Errors name its file and line."""
+    documents, done = load(*files), list[Applied]()
     try:
-        return await APPLY[document.kind](channel, document)
-    except Error as error:
-        raise CliError(f"{document.where}: {in_words(error)}", exit_code(error)) from error
+        async with connected() as channel:
+            async for each in apply_all(channel, documents):
+                done.append(each)
+    finally:
+        # What was applied is told even when the next one is refused.
+        if done and output is Format.TABLE:
+            write_table(COLUMNS, done)
+            sys.stdout.flush()
+        elif done:
+            emit([vars(each) for each in done], output)
 
 
-async def _cloud_key(channel: grpc.aio.Channel, document: Document) -> Applied:
-    stub, fields = cloud_keys_pb2_grpc.CloudKeyServiceStub(channel), document.fields
+async def apply_all(channel: grpc.aio.Channel, documents: Iterable[Document]) -> AsyncIterator[Applied]:
+    """Apply one document after the other. Errors name file and line of the one that is refused."""
+    there = _There(channel)
+    for document in documents:
+        try:
+            yield await _APPLY[document.kind](there, document)
+        except Error as error:
+            raise CliError(f"{document.where}: {in_words(error)}", exit_code(error)) from error
+
+
+class _There:
+    """What there is, by kind and name: listed when a kind comes first, and kept as it changes."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.channel = channel
+        self._known: dict[str, dict[str, Any]] = {}
+
+    async def before(self, kind: str, listing: Callable[[Any], Awaitable[Any]], request: Any, field: str) -> None:
+        """List what there is of a kind, unless that is known."""
+        if kind not in self._known:
+            self._known[kind] = {each.name: each for each in await every(listing, request, field)}
+
+    def compared(self, kind: str, after: Any, changing: Callable[[Any], Any]) -> Applied:
+        """How `after` differs from what was there, in the parts that `changing` leaves."""
+        known, self._known[kind][after.name] = self._known[kind].get(after.name), after
+        if known is None:
+            return Applied(kind, after.name, "created")
+        return Applied(kind, after.name, "unchanged" if changing(known) == changing(after) else "changed")
+
+
+async def _cloud_key(there: _There, document: Document) -> Applied:
+    stub, fields = cloud_keys_pb2_grpc.CloudKeyServiceStub(there.channel), document.fields
     name = fields["name"]
     public_key = fields.get("public_key", "")
     if file := fields.get("public_key_file"):
@@ -95,68 +118,71 @@ async def _cloud_key(channel: grpc.aio.Channel, document: Document) -> Applied:
     return Applied(document.kind, name, "unchanged")
 
 
-async def _script(channel: grpc.aio.Channel, document: Document) -> Applied:
-    stub, fields = scripts_pb2_grpc.ScriptServiceStub(channel), document.fields
+async def _script(there: _There, document: Document) -> Applied:
+    stub, fields = scripts_pb2_grpc.ScriptServiceStub(there.channel), document.fields
     if ("file" in fields) == ("source" in fields):
         raise CliError(f"{document.where}: this Script needs either file or source")
-    source = read_source(_beside(document, fields["file"])) if "file" in fields else fields["source"].encode()
-    request = scripts_pb2.PushScriptRequest(name=fields.get("name", ""), source=source)
     # The name may be in the script's header alone, so that only the answer tells it: look at all of them before.
-    found = await every(stub.ListScripts, scripts_pb2.ListScriptsRequest(), "scripts")
-    before = {script.name: script.revision for script in found}
-    after = await stub.PushScript(request)
-    result = "created" if after.name not in before else "changed"
-    return Applied(document.kind, after.name, "unchanged" if before.get(after.name) == after.revision else result)
+    await there.before(document.kind, stub.ListScripts, scripts_pb2.ListScriptsRequest(), "scripts")
+    name, naming = fields.get("name", ""), " in the field name"
+    if "file" in fields:
+        file = _beside(document, fields["file"])
+        with placing(file, f"{naming} of {document.where}"):
+            after = await stub.PushScript(scripts_pb2.PushScriptRequest(name=name, source=read_source(file)))
+    else:
+        after = await stub.PushScript(scripts_pb2.PushScriptRequest(name=name, source=fields["source"].encode()))
+    return there.compared(document.kind, after, lambda script: script.revision)
 
 
-async def _image(channel: grpc.aio.Channel, document: Document) -> Applied:
-    stub = catalog_pb2_grpc.CatalogServiceStub(channel)
+async def _image(there: _There, document: Document) -> Applied:
+    stub = catalog_pb2_grpc.CatalogServiceStub(there.channel)
     image = catalog.Image(**_without(document.fields, "generation"))
     if stated := document.fields.get("generation"):
         image.generation = common_pb2.GENERATION_V5 if stated == "v5" else common_pb2.GENERATION_V4
-    before = await every(stub.ListImages, catalog.ListImagesRequest(), "images")
+    await there.before(document.kind, stub.ListImages, catalog.ListImagesRequest(), "images")
     after = await stub.ApplyImage(catalog.ApplyImageRequest(image=image))
-    return _compared(document, before, after)
+    return there.compared(document.kind, after, _timeless)
 
 
-async def _security_group(channel: grpc.aio.Channel, document: Document) -> Applied:
-    stub = catalog_pb2_grpc.CatalogServiceStub(channel)
+async def _security_group(there: _There, document: Document) -> Applied:
+    stub = catalog_pb2_grpc.CatalogServiceStub(there.channel)
     group = catalog.SecurityGroup(**document.fields)
-    before = await every(stub.ListSecurityGroups, catalog.ListSecurityGroupsRequest(), "security_groups")
+    request = catalog.ListSecurityGroupsRequest()
+    await there.before(document.kind, stub.ListSecurityGroups, request, "security_groups")
     after = await stub.ApplySecurityGroup(catalog.ApplySecurityGroupRequest(security_group=group))
-    return _compared(document, before, after)
+    return there.compared(document.kind, after, _timeless)
 
 
-async def _template(channel: grpc.aio.Channel, document: Document) -> Applied:
-    stub, lists = catalog_pb2_grpc.CatalogServiceStub(channel), ("boot", "operational", "decommission")
+async def _template(there: _There, document: Document) -> Applied:
+    stub, lists = catalog_pb2_grpc.CatalogServiceStub(there.channel), ("boot", "operational", "decommission")
     template = catalog.ServerTemplate(**_without(document.fields, *lists))
     for name in lists:
         for reference in document.fields.get(name, ()):
             getattr(template, name).add(script=reference.script, revision=reference.revision)
-    before = await every(stub.ListTemplates, catalog.ListTemplatesRequest(), "templates")
+    await there.before(document.kind, stub.ListTemplates, catalog.ListTemplatesRequest(), "templates")
     after = await stub.ApplyTemplate(catalog.ApplyTemplateRequest(template=template))
-    return _compared(document, before, after)
+    return there.compared(document.kind, after, _timeless)
 
 
-async def _deployment(channel: grpc.aio.Channel, document: Document) -> Applied:
-    stub = catalog_pb2_grpc.CatalogServiceStub(channel)
-    before = await every(stub.ListDeployments, catalog.ListDeploymentsRequest(), "deployments")
+async def _deployment(there: _There, document: Document) -> Applied:
+    stub = catalog_pb2_grpc.CatalogServiceStub(there.channel)
+    await there.before(document.kind, stub.ListDeployments, catalog.ListDeploymentsRequest(), "deployments")
     wanted = catalog.Deployment(**document.fields)
     after = await stub.ApplyDeployment(catalog.ApplyDeploymentRequest(deployment=wanted))
-    return _compared(document, before, after)
+    return there.compared(document.kind, after, _timeless)
 
 
-async def _server(channel: grpc.aio.Channel, document: Document) -> Applied:
-    stub, fields = servers_pb2_grpc.ServerServiceStub(channel), document.fields
+async def _server(there: _There, document: Document) -> Applied:
+    stub, fields = servers_pb2_grpc.ServerServiceStub(there.channel), document.fields
     spec = servers_pb2.ServerSpec(**_without(fields, "name", "deployment"))
-    before = await every(stub.ListServers, servers_pb2.ListServersRequest(), "servers")
+    await there.before(document.kind, stub.ListServers, servers_pb2.ListServersRequest(), "servers")
     request = servers_pb2.ApplyServerRequest(name=fields["name"], deployment=fields["deployment"], next=spec)
     after = await stub.ApplyServer(request)
     # What the machine does meanwhile is no change of the definition.
-    return _compared(document, [_definition(each) for each in before], _definition(after))
+    return there.compared(document.kind, after, _definition)
 
 
-APPLY: Mapping[str, Apply] = {
+_APPLY: Mapping[str, Callable[[_There, Document], Awaitable[Applied]]] = {
     "CloudKey": _cloud_key,
     "Script": _script,
     "Image": _image,
@@ -165,16 +191,15 @@ APPLY: Mapping[str, Apply] = {
     "Deployment": _deployment,
     "Server": _server,
 }
-"""How each kind is applied, in the order in which they are."""
+"""How each kind is applied; in which order, `manifests.KINDS` says."""
 
 
-def _compared(document: Document, before: Sequence[Any], after: Any) -> Applied:
-    known = next((each for each in before if each.name == after.name), None)
-    if known is None:
-        return Applied(document.kind, after.name, "created")
-    for message in (known, after):
-        message.ClearField("update_time")
-    return Applied(document.kind, after.name, "unchanged" if known == after else "changed")
+def _timeless(message: Any) -> Any:
+    """A message without the time of its last change."""
+    copy = type(message)()
+    copy.CopyFrom(message)
+    copy.ClearField("update_time")
+    return copy
 
 
 def _definition(server: servers_pb2.Server) -> servers_pb2.Server:

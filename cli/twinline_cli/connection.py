@@ -30,8 +30,8 @@ async def connected() -> AsyncIterator[grpc.aio.Channel]:
             raise
         raise CliError(_no_answer(client.address, error.message), ExitCode.UNREACHABLE) from error
     except Unauthenticated as error:
-        token = home.folder() / "client" / "token"
-        raise CliError(f"{error.message}; the token tried is the one in {token}", ExitCode.REFUSED) from error
+        text = f"{error.message}; the token tried is the one in {home.client_files().token}"
+        raise CliError(text, ExitCode.REFUSED) from error
     finally:
         telemetry.stop()
 

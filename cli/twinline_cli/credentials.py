@@ -14,7 +14,7 @@ from twinline_cli.connection import connected
 from twinline_cli.formats import Format
 from twinline_cli.naming import suggesting
 from twinline_cli.options import Output, read_secret
-from twinline_cli.output import Column, show_list, show_one, when
+from twinline_cli.output import Column, show_deleted, show_list, show_one, when
 from twinline_cli.paging import every
 
 app = noun("Secret values that scripts get as cred:NAME inputs.")
@@ -47,11 +47,11 @@ async def list_all(output: Output = Format.TABLE) -> None:
 
 
 @command(app, "delete")
-async def delete(name: Annotated[str, typer.Argument(help="Its name.")]) -> None:
+async def delete(name: Annotated[str, typer.Argument(help="Its name.")], output: Output = Format.TABLE) -> None:
     """Delete a credential, for good."""
     async with connected() as channel, suggesting(name, lambda: _names(channel)):
         await rpc.CredentialServiceStub(channel).DeleteCredential(pb.DeleteCredentialRequest(name=name))
-    typer.echo(f"deleted credential {name}", err=True)
+    show_deleted("credential", name, output)
 
 
 async def _all(channel: grpc.aio.Channel) -> list[pb.Credential]:

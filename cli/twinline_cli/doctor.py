@@ -1,7 +1,6 @@
 """`twinline doctor`: checks everything a command needs, and explains what is not there."""
 
 import asyncio
-import shutil
 import socket
 import ssl
 import sys
@@ -26,7 +25,7 @@ from twinline_cli.commands import command, noun
 from twinline_cli.errors import ExitCode
 from twinline_cli.formats import Format
 from twinline_cli.options import Output
-from twinline_cli.output import emit
+from twinline_cli.output import emit, word
 from twinline_cli.terminal import GREEN, RED, YELLOW, colour, one_line
 from twinline_kit.client import api_channel
 from twinline_kit.errors import Error
@@ -43,7 +42,6 @@ SERVICES = {
 
 _PATIENCE = 5.0
 _SOON = timedelta(days=7)
-_SSHD = ("/usr/sbin/sshd", "/usr/local/sbin/sshd", "/usr/bin/sshd")
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ class Check:
 @command(app, "doctor")
 async def doctor(output: Output = Format.TABLE) -> ExitCode:
     """Check the home, the connection, the certificate, the token and every service. Exits with 0 when all answer."""
-    checks = [*_versions(), *_this_machine()]
+    checks = [*_versions()]
     try:
         client = home.client()
         checks.append(Check("home", True, str(home.folder())))
@@ -95,14 +93,6 @@ def _versions() -> Iterator[Check]:
     yield Check(
         "version", True if agree else None, text if agree else f"{text}; install the same version of all of them"
     )
-
-
-def _this_machine() -> Iterator[Check]:
-    if found := shutil.which("sshd") or next((path for path in _SSHD if Path(path).exists()), None):
-        yield Check("sshd", True, f"{found}, for v4 servers of the local cloud")
-    else:
-        text = "none on this machine: v4 servers of the local cloud cannot start; install openssh-server"
-        yield Check("sshd", None, text)
 
 
 def _bad_home(error: OSError) -> str:
@@ -144,8 +134,8 @@ async def _token(channel: grpc.aio.Channel) -> Check:
     try:
         person = await people_pb2_grpc.PeopleServiceStub(channel).WhoAmI(people_pb2.WhoAmIRequest(), timeout=_PATIENCE)
     except Error as error:
-        return Check("token", False, f"{error.message}; the token tried is {home.folder() / 'client' / 'token'}")
-    role = people_pb2.Role.Name(person.role).removeprefix("ROLE_").lower()
+        return Check("token", False, f"{error.message}; the token tried is {home.client_files().token}")
+    role = word(people_pb2.Role, person.role)
     return Check("token", True, f"you are {person.name} ({role})")
 
 

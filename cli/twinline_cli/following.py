@@ -2,6 +2,10 @@
 
 import asyncio
 import sys
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from functools import partial
+from typing import TypeVar
 
 import grpc.aio
 
@@ -11,18 +15,28 @@ from twinline_cli.errors import CliError
 from twinline_cli.progress import Progress
 from twinline_cli.results import harmless, summary
 from twinline_cli.terminal import BLUE, colour, escape
+from twinline_kit.errors import Unavailable
 
+PATIENCE = 15.0
+"""Seconds that a suite may be away while a run is followed."""
+
+_PAUSE = 0.5
 _MOST_FOLLOWED = 200
+
+T = TypeVar("T")
 
 
 async def follow(channel: grpc.aio.Channel, run: str, *, live: bool) -> pb.Run:
-    """The run once it has ended; meanwhile its progress on a terminal and, with `live`, the output of every task."""
+    """The run once it has ended; meanwhile its progress on a terminal and, with `live`, the output of every task.
+
+    A suite that goes away is waited for, and followed again when it is back; Unavailable when it stays away.
+    """
     latest = pb.Run(id=run)
     with Progress(sys.stderr) as progress:
         try:
             async with asyncio.TaskGroup() as readers:
                 seen: set[str] = set()
-                async for change in rpc.RunServiceStub(channel).WatchRun(pb.WatchRunRequest(run=run)):
+                async for change in _again_and_again(partial(_changes, channel, run)):
                     latest = change.run
                     progress.show(f"{run}  {summary(latest.counts)}")
                     fresh = [task for task in change.tasks if task.id not in seen] if live else []
@@ -36,11 +50,32 @@ async def follow(channel: grpc.aio.Channel, run: str, *, live: bool) -> pb.Run:
     return latest
 
 
+def _changes(channel: grpc.aio.Channel, run: str) -> AsyncIterable[pb.WatchRunResponse]:
+    return rpc.RunServiceStub(channel).WatchRun(pb.WatchRunRequest(run=run))
+
+
+async def _again_and_again(stream: Callable[[], AsyncIterable[T]]) -> AsyncIterator[T]:
+    """What `stream` yields; it is opened anew while the suite is away, unless that takes too long."""
+    last = time.monotonic()
+    while True:
+        try:
+            async for message in stream():
+                last = time.monotonic()
+                yield message
+                last = time.monotonic()
+            return
+        except Unavailable:
+            if time.monotonic() - last > PATIENCE:
+                raise
+        await asyncio.sleep(_PAUSE)
+
+
 async def _print_as_it_comes(channel: grpc.aio.Channel, task: pb.Task, progress: Progress) -> None:
     """Whole lines with the target's name before them; on a terminal made harmless."""
     request = pb.ReadOutputRequest(task=task.id, follow=True)
     rest = b""
-    async for piece in rpc.RunServiceStub(channel).ReadOutput(request):
+    async for piece in _again_and_again(lambda: rpc.RunServiceStub(channel).ReadOutput(request)):
+        request.offset = piece.offset + len(piece.data)
         *lines, rest = (rest + piece.data).split(b"\n")
         progress.clear()
         for text in lines:

@@ -16,6 +16,15 @@ class Client:
     token: str
 
 
+@dataclass(frozen=True)
+class ClientFiles:
+    """The files that hold what `Client` is made of."""
+
+    address: Path
+    ca: Path
+    token: Path
+
+
 def folder() -> Path:
     """TWINLINE_HOME, or `twinline` in the user's data folder."""
     if chosen := os.environ.get(VARIABLE):
@@ -24,11 +33,17 @@ def folder() -> Path:
     return Path(data).expanduser() / "twinline"
 
 
-def client() -> Client:
+def client_files(home: Path | None = None) -> ClientFiles:
+    """Where they are in `home`, or in `folder()`."""
+    files = (home or folder()) / "client"
+    return ClientFiles(files / "address", files / "ca.pem", files / "token")
+
+
+def client(home: Path | None = None) -> Client:
     """Read the three files. FileNotFoundError names the one that is missing."""
-    files = folder() / "client"
+    files = client_files(home)
     return Client(
-        address=(files / "address").read_text(encoding="utf-8").strip(),
-        ca=(files / "ca.pem").read_bytes(),
-        token=(files / "token").read_text(encoding="utf-8").strip(),
+        address=files.address.read_text(encoding="utf-8").strip(),
+        ca=files.ca.read_bytes(),
+        token=files.token.read_text(encoding="utf-8").strip(),
     )

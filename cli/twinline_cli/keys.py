@@ -10,18 +10,24 @@ import typer
 
 from twinline.keys.v1 import cloud_keys_pb2 as pb
 from twinline.keys.v1 import cloud_keys_pb2_grpc as rpc
+from twinline.launcher.v1 import servers_pb2, servers_pb2_grpc
 from twinline_cli.commands import command, noun
 from twinline_cli.connection import connected
-from twinline_cli.errors import CliError
+from twinline_cli.errors import CliError, ExitCode, exit_code
 from twinline_cli.formats import Format
 from twinline_cli.naming import suggesting
 from twinline_cli.options import Output, read_secret
-from twinline_cli.output import Column, show_list, show_one, when, yes_no
+from twinline_cli.output import Column, show_deleted, show_list, show_one, when, yes_no
 from twinline_cli.paging import every
+from twinline_kit.errors import InvalidArgument
 
 app = noun("SSH key pairs that servers are launched with.")
 
 Name = Annotated[str, typer.Argument(help="A key's name or id.")]
+
+_WITHOUT_MACHINE = frozenset(
+    {servers_pb2.SERVER_STATE_INACTIVE, servers_pb2.SERVER_STATE_TERMINATED, servers_pb2.SERVER_STATE_ERROR}
+)
 
 COLUMNS: list[Column[pb.CloudKey]] = [
     Column("NAME", lambda key: key.name),
@@ -96,15 +102,45 @@ async def upload_material(
     if passphrase_file is not None:
         request.passphrase = passphrase_file.read_text(encoding="utf-8").rstrip("\r\n")
     async with connected() as channel, suggesting(key, lambda: names(channel)):
-        show_one(await rpc.CloudKeyServiceStub(channel).UploadCloudKeyMaterial(request), DETAILS, output)
+        try:
+            uploaded = await rpc.CloudKeyServiceStub(channel).UploadCloudKeyMaterial(request)
+        except InvalidArgument as error:
+            if passphrase_file is None and "passphrase" in error.message:
+                raise CliError(f"{error.message} with --passphrase-file FILE", exit_code(error)) from error
+            raise
+        show_one(uploaded, DETAILS, output)
 
 
 @command(app, "delete")
-async def delete(key: Name) -> None:
-    """Delete a key and its private half, for good."""
+async def delete(
+    key: Name,
+    force: Annotated[bool, typer.Option("--force", help="Delete it although servers have it.")] = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Delete a key and its private half, for good. Refused when servers have it, unless forced."""
     async with connected() as channel, suggesting(key, lambda: names(channel)):
-        await rpc.CloudKeyServiceStub(channel).DeleteCloudKey(pb.DeleteCloudKeyRequest(key=key))
-    typer.echo(f"deleted key {key}", err=True)
+        stub = rpc.CloudKeyServiceStub(channel)
+        found = await stub.GetCloudKey(pb.GetCloudKeyRequest(key=key))
+        if not force and (users := await _servers_with(channel, found)):
+            raise CliError(
+                f"{found.name} is the key of {', '.join(users)}: v4 servers take no run without it; "
+                "delete it all the same with --force",
+                ExitCode.REFUSED,
+            )
+        await stub.DeleteCloudKey(pb.DeleteCloudKeyRequest(key=found.id))
+    show_deleted("key", key, output)
+
+
+async def _servers_with(channel: grpc.aio.Channel, key: pb.CloudKey) -> list[str]:
+    """Names of the servers whose machine has this key, or whose next one will."""
+    stub = servers_pb2_grpc.ServerServiceStub(channel)
+    servers = await every(stub.ListServers, servers_pb2.ListServersRequest(), "servers")
+    both = {key.id, key.name}
+    return [
+        server.name
+        for server in servers
+        if server.next.cloud_key in both or (server.state not in _WITHOUT_MACHINE and server.current.cloud_key in both)
+    ]
 
 
 async def names(channel: grpc.aio.Channel) -> Iterable[str]:

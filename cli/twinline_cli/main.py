@@ -1,6 +1,7 @@
 """The command `twinline`: whatever happens in it, a person reads one line and the exit code says the rest."""
 
 import os
+import re
 import sys
 from io import TextIOWrapper
 from typing import Annotated
@@ -11,6 +12,19 @@ from twinline_cli.errors import ExitCode, report, say
 from twinline_cli.nouns import Nouns
 
 app = typer.Typer(cls=Nouns, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+_WORDS = [
+    (re.compile(theirs), ours)
+    for theirs, ours in (
+        (r"Value error, ", ""),
+        (r"Input should be a valid integer.*", "want a whole number"),
+        (r"Input should be a valid number.*", "want a number"),
+        (r"Input should be greater than or equal to (\S+)", r"want \1 or more"),
+        (r"Input should be less than or equal to (\S+)", r"want \1 or less"),
+        (r"Got unexpected extra arguments?(?:\(s\))? \((.*)\)", r"nothing is known to do with \1"),
+    )
+]
+"""What the libraries that read the arguments say, and what a person reads instead."""
 
 
 def _version(wanted: bool) -> None:
@@ -34,7 +48,7 @@ def root(
 
 
 def main() -> None:
-    """The entry point of the console script."""
+    """Do what the arguments of this process say, and end it."""
     # Else the core of gRPC writes lines of its own to standard error, next to ours.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     for stream in (sys.stdout, sys.stderr):
@@ -62,16 +76,24 @@ def _run(arguments: list[str]) -> int:
         return _usage(error)
     except (KeyboardInterrupt, typer.Abort):
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:
+    except SystemExit as end:  # what typer makes of a closed pipe
+        if isinstance(end.__context__, BrokenPipeError):
+            raise end.__context__ from None
         raise
     except Exception as error:  # noqa: BLE001 - the last resort: no traceback reaches a person
         return report(error)
     return code if isinstance(code, int) else ExitCode.SUCCEEDED
 
 
+def _in_our_words(text: str) -> str:
+    for theirs, ours in _WORDS:
+        text = theirs.sub(ours, text)
+    return text
+
+
 def _usage(error: typer.TyperException) -> ExitCode:
     context = getattr(error, "ctx", None)
-    text = error.format_message().strip()
+    text = _in_our_words(error.format_message().strip())
     if type(error).__name__ == "NoArgsIsHelpError":
         sys.stderr.write(f"{text}\n")
         return ExitCode.USAGE

@@ -117,8 +117,13 @@ KINDS: Mapping[str, Mapping[str, Field]] = {
 """Every kind and its fields, in the order in which they can be applied: what is named comes before what names it."""
 
 
-def load(file: Path) -> list[Document]:
-    """All documents of a file in the order of `KINDS`. A CliError names the file and the line of what is wrong."""
+def load(*files: Path) -> list[Document]:
+    """All documents of the files in the order of `KINDS`. A CliError names the file and the line of what is wrong."""
+    documents = [document for file in files for document in _read(file)]
+    return sorted(documents, key=lambda document: list(KINDS).index(document.kind))
+
+
+def _read(file: Path) -> list[Document]:
     try:
         content = file.read_text(encoding="utf-8")
     except UnicodeDecodeError:
@@ -133,8 +138,7 @@ def load(file: Path) -> list[Document]:
         raise CliError(f"{file}: this is no YAML: {error}") from error
     if not nodes:
         raise CliError(f"{file} has no documents; each begins with `kind:`, one of {', '.join(KINDS)}")
-    documents = [_document(node, file) for node in nodes]
-    return sorted(documents, key=lambda document: list(KINDS).index(document.kind))
+    return [_document(node, file) for node in nodes]
 
 
 def _document(node: yaml.Node, file: Path) -> Document:

@@ -11,6 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from twinline_cli.errors import CliError
 from twinline_cli.formats import Format
+from twinline_kit.values import check
 
 Output = Annotated[Format, typer.Option("--output", "-o", help="How to print the result.")]
 
@@ -24,8 +25,6 @@ Inputs = Annotated[
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _NUMBER = re.compile(r"\d+(\.\d+)?")
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
-_KINDS = ("text:", "cred:", "array:")
-_WORDS = ("blank", "ignore")
 _LARGEST_SECRET = 64 << 10
 
 
@@ -38,10 +37,11 @@ def parse_inputs(pairs: Sequence[str] | None) -> dict[str, str]:
             raise CliError(f"--input {pair!r} is no NAME=VALUE; write it like --input PORT=text:8080")
         if name in inputs:
             raise CliError(f"--input {name} is given twice; keep one of them")
-        if not value.startswith(_KINDS) and value not in _WORDS:
-            raise CliError(
-                f"the value of --input {name} does not say what it is; write {name}=text:{value} or {name}=cred:NAME"
-            )
+        try:
+            check(name, value)
+        except ValueError as fault:
+            hint = f"; write {name}=text:{value} or {name}=cred:NAME" if ":" not in value else ""
+            raise CliError(f"--input {name} {fault}{hint}") from None
         inputs[name] = value
     return inputs
 

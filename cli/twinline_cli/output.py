@@ -58,6 +58,14 @@ def show_one(item: Any, columns: Sequence[Column[Any]], form: Format) -> None:
             sys.stdout.write(f"{_padded(column.title.lower(), indent)}{_cell(column, text)}\n")
 
 
+def show_deleted(what: str, name: str, form: Format) -> None:
+    """Say that a thing is gone."""
+    if form is Format.TABLE:
+        sys.stderr.write(f"deleted {what} {escape(name)}\n")
+    else:
+        emit({"deleted": name}, form)
+
+
 def write_table(columns: Sequence[Column[Any]], items: Sequence[Any]) -> None:
     """Aligned columns under their titles."""
     cells = [[escape(column.text(item)) for column in columns] for item in items]
@@ -78,6 +86,16 @@ def emit(data: Any, form: Format) -> None:
         emit_lines(data if isinstance(data, list) else [data])
     else:
         sys.stdout.write(f"{json.dumps(data, indent=2, ensure_ascii=False)}\n")
+
+
+def emit_each(items: Iterable[Any], form: Format) -> None:
+    """What comes bit by bit, each item at once: a YAML document, or a line of JSON."""
+    if form is not Format.YAML:
+        emit_lines(items)
+        return
+    for item in items:
+        yaml.safe_dump(item, sys.stdout, sort_keys=False, allow_unicode=True, explicit_start=True)
+        sys.stdout.flush()
 
 
 def emit_lines(items: Iterable[Any]) -> None:
@@ -102,6 +120,12 @@ def seconds(duration: Duration) -> float:
 def seconds_between(start: Timestamp, end: Timestamp) -> float:
     """How many seconds lie between two times."""
     return end.seconds - start.seconds + (end.nanos - start.nanos) / 1e9
+
+
+def word(enum: Any, value: int) -> str:
+    """The name of an enum's value without what all of its names begin with: `stranded_in_booting`."""
+    prefix = enum.Name(0).removesuffix("UNSPECIFIED")
+    return str(enum.Name(value)).removeprefix(prefix).lower()
 
 
 def yes_no(value: bool) -> str:

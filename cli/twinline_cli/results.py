@@ -12,7 +12,7 @@ from twinline.executor.v1 import runs_pb2 as pb
 from twinline.executor.v1 import runs_pb2_grpc as rpc
 from twinline_cli.errors import ExitCode
 from twinline_cli.formats import Format
-from twinline_cli.output import Column, emit, emit_lines, seconds_between, to_data, when
+from twinline_cli.output import Column, emit, emit_lines, seconds_between, to_data, when, word
 from twinline_cli.paging import every
 from twinline_cli.terminal import DIM, colour, escape, state_colour, width
 
@@ -34,17 +34,17 @@ _WAITING = ("pending", "delivered", "running")
 
 def task_state(task: pb.Task) -> str:
     """A task's state in one word."""
-    return pb.Task.State.Name(task.state).removeprefix("STATE_").lower()
+    return word(pb.Task.State, task.state)
 
 
 def line(task: pb.Task) -> str:
     """`ssh` or `agent`."""
-    return pb.Task.Line.Name(task.line).removeprefix("LINE_").lower() if task.line else ""
+    return word(pb.Task.Line, task.line) if task.line else ""
 
 
 def run_state(run: pb.Run) -> str:
     """A run's state in one word."""
-    return pb.Run.State.Name(run.state).removeprefix("STATE_").lower()
+    return word(pb.Run.State, run.state)
 
 
 def what(run: pb.Run) -> str:
@@ -80,8 +80,10 @@ def summary(counts: pb.TaskCounts) -> str:
 
 
 def took(task: pb.Task) -> str:
-    """How long a task ran, by the host's clock."""
-    return f"{seconds_between(task.start_time, task.end_time):.1f} s" if task.HasField("end_time") else ""
+    """How long a task ran, by the host's clock; nothing for one that never started."""
+    if not (task.HasField("start_time") and task.HasField("end_time")):
+        return ""
+    return f"{seconds_between(task.start_time, task.end_time):.1f} s"
 
 
 RUN_COLUMNS: list[Column[pb.Run]] = [

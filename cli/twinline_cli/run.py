@@ -1,8 +1,11 @@
 """`twinline run`: a script or a command on the servers a selector picks."""
 
 import asyncio
+import re
 import sys
 import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Annotated
 
 import grpc.aio
@@ -11,19 +14,22 @@ import typer
 from twinline.common.v1 import common_pb2
 from twinline.executor.v1 import runs_pb2 as pb
 from twinline.executor.v1 import runs_pb2_grpc as rpc
-from twinline.executor.v1 import targets_pb2, targets_pb2_grpc
+from twinline.executor.v1 import scripts_pb2, scripts_pb2_grpc, targets_pb2, targets_pb2_grpc
 from twinline_cli import results, scripts
 from twinline_cli.commands import command, noun
 from twinline_cli.connection import connected
-from twinline_cli.errors import CliError, ExitCode, say
+from twinline_cli.errors import CliError, ExitCode, exit_code, in_words, say
 from twinline_cli.following import follow
 from twinline_cli.formats import Format
 from twinline_cli.naming import suggesting
 from twinline_cli.options import Inputs, Output, parse_duration, parse_inputs, to_duration
 from twinline_cli.output import Column, emit, show_list, to_data
 from twinline_cli.paging import every
+from twinline_kit.errors import InvalidArgument, Unavailable
 
 app = noun()
+
+_BARE_NAME = re.compile(r"[\w.*-]+")
 
 TARGET_COLUMNS: list[Column[targets_pb2.Target]] = [
     Column("TARGET", lambda target: target.name),
@@ -50,10 +56,7 @@ async def run(
     output: Output = Format.TABLE,
 ) -> ExitCode:
     """Run a script or a command, wait for the end, and print each server's result and output."""
-    if (script is None) == (text is None):
-        raise CliError("name either a SCRIPT or a command with -c, not both; see `twinline run --help`")
-    if not on.strip():
-        raise CliError("say where with --on SELECTOR, such as --on name:web-1 or --on 'deployment:prod'")
+    _check_usage(script, text, on, revision)
     request = pb.StartRunRequest(
         request_id=str(uuid.uuid4()), selector=on, revision=revision, inputs=parse_inputs(inputs)
     )
@@ -63,10 +66,34 @@ async def run(
         request.command = text or ""
     if timeout:
         request.timeout.CopyFrom(to_duration(parse_duration(timeout)))
-    async with connected() as channel, suggesting(script or "", lambda: scripts.names(channel)):
+    async with connected() as channel, suggesting(script or "", lambda: scripts.names(channel)), _selecting(on):
         if plan:
-            return await _show_plan(channel, on, output)
+            return await show_plan(channel, request, output)
         return await start_and_wait(channel, request, output, live=live)
+
+
+def _check_usage(script: str | None, text: str | None, on: str, revision: int) -> None:
+    if script is None and text is None:
+        raise CliError("name a SCRIPT, or give a command with -c; see `twinline run --help`")
+    if script is not None and text is not None:
+        raise CliError("name a SCRIPT or give a command with -c, not both; see `twinline run --help`")
+    if script is not None and "/" in script:
+        raise CliError(f"{script} is a path, and run takes stored scripts; store it: `twinline scripts push {script}`")
+    if text is not None and revision:
+        raise CliError("--revision is for stored scripts; a command has none")
+    if not on.strip():
+        raise CliError("say where with --on SELECTOR, such as --on name:web-1 or --on 'deployment:prod'")
+
+
+@asynccontextmanager
+async def _selecting(selector: str) -> AsyncIterator[None]:
+    """Within the block, a selector that is a bare name is told from other mistakes."""
+    try:
+        yield
+    except InvalidArgument as error:
+        if error.reason == "SELECTOR_MALFORMED" and _BARE_NAME.fullmatch(selector):
+            raise CliError(f"{in_words(error)}; did you mean name:{selector}?", exit_code(error)) from error
+        raise
 
 
 async def start_and_wait(
@@ -75,21 +102,31 @@ async def start_and_wait(
     """Start a run, show how it goes on, print what came of it. Ctrl-C leaves it running, and says so."""
     started = await rpc.RunServiceStub(channel).StartRun(request)
     live = live and form is Format.TABLE
+    see, end = f"`twinline runs show {started.id}`", f"`twinline runs cancel {started.id}`"
     try:
         ended = await follow(channel, started.id, live=live)
+        await results.show(channel, ended, form, outputs=not live)
     except asyncio.CancelledError:
-        see, end = f"`twinline runs show {started.id}`", f"`twinline runs cancel {started.id}`"
         say(f"{started.id} goes on; see it with {see}, end it with {end}")
         raise
-    await results.show(channel, ended, form, outputs=not live)
+    except Unavailable as error:
+        raise CliError(f"the suite is away; {started.id} goes on; see it with {see}", ExitCode.UNKNOWN) from error
     return results.exit_code(ended.counts)
 
 
-async def _show_plan(channel: grpc.aio.Channel, selector: str, form: Format) -> ExitCode:
-    stub = targets_pb2_grpc.TargetServiceStub(channel)
-    targets = await every(stub.ListTargets, targets_pb2.ListTargetsRequest(selector=selector), "targets")
+async def show_plan(channel: grpc.aio.Channel, request: pb.StartRunRequest, form: Format) -> ExitCode:
+    """Print where a run would go. A CliError when it would be refused for its script, its inputs or its selector."""
+    if request.script:
+        stub = scripts_pb2_grpc.ScriptServiceStub(channel)
+        wanted = scripts_pb2.GetScriptRequest(name=request.script, revision=request.revision)
+        _check_inputs(await stub.GetScript(wanted), request.inputs)
+    targets = await every(
+        targets_pb2_grpc.TargetServiceStub(channel).ListTargets,
+        targets_pb2.ListTargetsRequest(selector=request.selector),
+        "targets",
+    )
     if not targets:
-        text = f"no target matches {selector}; `twinline servers list` shows what there is"
+        text = f"no target matches {request.selector}; `twinline servers list` shows what there is"
         raise CliError(text, ExitCode.REFUSED)
     if form is not Format.TABLE:
         emit([to_data(target) for target in targets], form)
@@ -97,3 +134,17 @@ async def _show_plan(channel: grpc.aio.Channel, selector: str, form: Format) -> 
         show_list(targets, TARGET_COLUMNS, form, empty="")
         sys.stdout.write(f"would run on {len(targets)}; nothing was run\n")
     return ExitCode.SUCCEEDED
+
+
+def _check_inputs(script: scripts_pb2.Script, given: Mapping[str, str]) -> None:
+    """What the executor would refuse: required inputs without a value, and values that are not among the possible."""
+    missing = []
+    for each in script.inputs:
+        value = given.get(each.name) or each.default
+        if each.required and value in ("", "ignore"):
+            missing.append(each.name)
+        elif value and each.possible_values and value not in each.possible_values:
+            raise CliError(f"input {each.name!r} is none of {', '.join(each.possible_values)}")
+    if missing:
+        text = f"required inputs have no value: {', '.join(missing)}; give each as NAME=text:VALUE"
+        raise CliError(text, ExitCode.REFUSED)

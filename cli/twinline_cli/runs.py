@@ -77,7 +77,10 @@ async def output_of(
     target: Annotated[str, typer.Option("--target", help="Only this server's, byte for byte.")] = "",
     output: Output = Format.TABLE,
 ) -> None:
-    """Print what a run's script printed, byte for byte; of several servers each below its name."""
+    """Print what a run's script printed, byte for byte, of several servers each below its name.
+
+    On a terminal, control characters are written out.
+    """
     async with connected() as channel:
         tasks = await results.tasks_of(channel, run)
         if target:
@@ -90,7 +93,10 @@ async def output_of(
             if len(tasks) > 1:
                 sys.stdout.write(f"==> {escape(task.target_name)} <==\n")
                 sys.stdout.flush()
-            await _copy(channel, task, ends_line=len(tasks) > 1)
+            if sys.stdout.isatty():
+                await _show(channel, task)
+            else:
+                await _copy(channel, task, ends_line=len(tasks) > 1)
 
 
 @command(app, "cancel")
@@ -104,7 +110,9 @@ async def cancel(run: RunId, output: Output = Format.TABLE) -> None:
 async def rerun(
     run: RunId,
     only: Annotated[Only, typer.Option("--only", help="Which tasks; both kinds need a look before they run again.")],
-    timeout: Annotated[str, typer.Option(help="End it on its host after this long, such as 90s or 5m.")] = "",
+    timeout: Annotated[
+        str, typer.Option(help="End it on its host after this long, such as 90s or 5m; else as before.")
+    ] = "",
     live: Annotated[bool, typer.Option("--follow", help="Print output as it comes.")] = False,
     output: Output = Format.TABLE,
 ) -> ExitCode:
@@ -121,6 +129,8 @@ async def rerun(
             request.command = before.command
         if timeout:
             request.timeout.CopyFrom(to_duration(parse_duration(timeout)))
+        elif before.HasField("timeout"):
+            request.timeout.CopyFrom(before.timeout)
         return await start_and_wait(channel, request, output, live=live)
 
 
@@ -129,6 +139,16 @@ def _of_target(tasks: list[pb.Task], target: str, run: str) -> list[pb.Task]:
     if not found:
         raise CliError(f"{run} has no task on {target}{near(target, [task.target_name for task in tasks])}")
     return found
+
+
+async def _show(channel: grpc.aio.Channel, task: pb.Task) -> None:
+    """For a terminal: control characters are written out, and the last line is ended."""
+    rest = b""
+    async for piece in rpc.RunServiceStub(channel).ReadOutput(pb.ReadOutputRequest(task=task.id)):
+        *lines, rest = (rest + piece.data).split(b"\n")
+        sys.stdout.writelines(f"{results.harmless(line)}\n" for line in lines)
+    if rest:
+        sys.stdout.write(f"{results.harmless(rest)}\n")
 
 
 async def _copy(channel: grpc.aio.Channel, task: pb.Task, *, ends_line: bool) -> None:

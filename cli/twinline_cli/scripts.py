@@ -2,7 +2,8 @@
 
 import difflib
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -13,13 +14,14 @@ from twinline.executor.v1 import scripts_pb2 as pb
 from twinline.executor.v1 import scripts_pb2_grpc as rpc
 from twinline_cli.commands import command, noun
 from twinline_cli.connection import connected
-from twinline_cli.errors import CliError, ExitCode, say
+from twinline_cli.errors import CliError, ExitCode, exit_code, in_words, say
 from twinline_cli.formats import Format
 from twinline_cli.naming import suggesting
 from twinline_cli.options import Output
 from twinline_cli.output import Column, emit, show_list, show_one, to_data, when
 from twinline_cli.paging import every
 from twinline_cli.terminal import escape
+from twinline_kit.errors import InvalidArgument
 
 app = noun("What runs on servers, and its revisions.")
 
@@ -54,15 +56,20 @@ async def push(
     """Store scripts. A new revision is made only when the text has changed."""
     if name and len(files) > 1:
         raise CliError("--name is for one file; push several files without it")
-    pushed = []
-    async with connected() as channel:
-        stub = rpc.ScriptServiceStub(channel)
-        for file in files:
-            pushed.append(await stub.PushScript(pb.PushScriptRequest(name=name, source=read_source(file))))
-    if output is Format.TABLE:
-        show_list(pushed, COLUMNS, output, empty="")
-    else:
-        emit([_without_source(script) for script in pushed], output)
+    sources = [read_source(file) for file in files]
+    pushed: list[pb.Script] = []
+    try:
+        async with connected() as channel:
+            stub = rpc.ScriptServiceStub(channel)
+            for file, source in zip(files, sources, strict=True):
+                with placing(file, " with --name"):
+                    pushed.append(await stub.PushScript(pb.PushScriptRequest(name=name, source=source)))
+    finally:
+        # What was stored is told even when the next one is refused.
+        if pushed and output is Format.TABLE:
+            show_list(pushed, COLUMNS, output, empty="")
+        elif pushed:
+            emit([_without_source(script) for script in pushed], output)
 
 
 @command(app, "list")
@@ -95,7 +102,7 @@ async def show(
 
 @command(app, "lint")
 async def lint(file: Annotated[Path, typer.Argument(help="A script file.")], output: Output = Format.TABLE) -> ExitCode:
-    """Read a script as `push` would, and say what is wrong with it. Exits with 3 when it would be refused."""
+    """Read a script as `push` would, and say what is wrong with it. Exits with 2 when it would be refused."""
     async with connected() as channel:
         answer = await rpc.ScriptServiceStub(channel).LintScript(pb.LintScriptRequest(source=read_source(file)))
     if output is not Format.TABLE:
@@ -103,10 +110,11 @@ async def lint(file: Annotated[Path, typer.Argument(help="A script file.")], out
     else:
         for finding in answer.findings:
             kind = "error" if finding.error else "warning"
-            sys.stdout.write(f"{escape(str(file))}:{finding.line}: {kind}: {escape(finding.message)}\n")
+            message = finding.message.removeprefix(f"line {finding.line}: ")
+            sys.stdout.write(f"{escape(str(file))}:{finding.line}: {kind}: {escape(message)}\n")
         if not answer.findings:
             say(f"{file} is fine")
-    return ExitCode.REFUSED if any(finding.error for finding in answer.findings) else ExitCode.SUCCEEDED
+    return ExitCode.USAGE if any(finding.error for finding in answer.findings) else ExitCode.SUCCEEDED
 
 
 @command(app, "diff")
@@ -115,6 +123,7 @@ async def diff(
     file: Annotated[Path | None, typer.Argument(help="Compare with this file instead of an older revision.")] = None,
     revision: Revision = 0,
     other: Annotated[int, typer.Option("--with", min=0, help="The other revision; the one before when 0.")] = 0,
+    output: Output = Format.TABLE,
 ) -> ExitCode:
     """Show how a script differs from a file, or from another of its revisions. Exits with 1 when it does."""
     here = await _fetch(script, revision)
@@ -130,8 +139,11 @@ async def diff(
             (f"{script} revision {there.revision}", there.source),
             (f"{script} revision {here.revision}", here.source),
         )
-    lines = list(difflib.unified_diff(_lines(old[1]), _lines(new[1]), old[0], new[0]))
-    sys.stdout.writelines(f"{escape(line.rstrip(chr(10)), keep=chr(9))}\n" for line in lines)
+    lines = [line.rstrip("\n") for line in difflib.unified_diff(_lines(old[1]), _lines(new[1]), old[0], new[0])]
+    if output is Format.TABLE:
+        sys.stdout.writelines(f"{escape(line, keep=chr(9))}\n" for line in lines)
+    else:
+        emit({"from": old[0], "to": new[0], "diff": lines}, output)
     return ExitCode.FAILED if lines else ExitCode.SUCCEEDED
 
 
@@ -146,6 +158,22 @@ def read_source(file: Path) -> bytes:
     if file.is_dir():
         raise CliError(f"{file} is a folder; name script files")
     return file.read_bytes()
+
+
+@contextmanager
+def placing(file: Path, naming: str) -> Iterator[None]:
+    """Within the block, what the executor finds wrong with a script names its file, and the line if it has one.
+
+    `naming` says how to give the script a name.
+    """
+    try:
+        yield
+    except InvalidArgument as error:
+        line = error.metadata.get("line", "")
+        place = f"{file}:{line}" if line else str(file)
+        how = naming if error.metadata.get("field") == "name" else ""
+        text = in_words(error).removeprefix(f"line {line}: ")
+        raise CliError(f"{place}: {text}{how}", exit_code(error)) from error
 
 
 async def _fetch(script: str, revision: int) -> pb.Script:

@@ -2,14 +2,14 @@
 
 from twinline.common.v1 import common_pb2
 from twinline.launcher.v1 import servers_pb2 as pb
-from twinline_cli.output import Column, when
+from twinline_cli.output import Column, when, word
 
 _MICROS = 1_000_000
 
 
 def state(value: pb.ServerState.ValueType) -> str:
     """A state in the word that selectors take: `stranded_in_booting`."""
-    return pb.ServerState.Name(value).removeprefix("SERVER_STATE_").lower()
+    return word(pb.ServerState, value)
 
 
 def generation(server: pb.Server) -> str:

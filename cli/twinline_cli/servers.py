@@ -8,16 +8,18 @@ from typing import Annotated
 import grpc.aio
 import typer
 
+from twinline.launcher.v1 import catalog_pb2, catalog_pb2_grpc
 from twinline.launcher.v1 import servers_pb2 as pb
 from twinline.launcher.v1 import servers_pb2_grpc as rpc
 from twinline_cli import server_view as view
+from twinline_cli.acting import Acted, act_on_each
 from twinline_cli.commands import command, noun
 from twinline_cli.connection import connected
-from twinline_cli.errors import ExitCode, say
+from twinline_cli.errors import CliError, ExitCode, say
 from twinline_cli.formats import Format
 from twinline_cli.naming import suggesting
 from twinline_cli.options import Inputs, Output, parse_duration, parse_inputs
-from twinline_cli.output import emit, emit_lines, show_list, show_one, to_data, when, write_table
+from twinline_cli.output import emit, emit_each, show_list, show_one, to_data, when, write_table
 from twinline_cli.paging import every
 from twinline_cli.terminal import colour, escape, state_colour
 from twinline_cli.waiting import until_at_rest
@@ -35,10 +37,11 @@ async def list_all(
     deployment: Annotated[str, typer.Option(help="Only this deployment's.")] = "", output: Output = Format.TABLE
 ) -> None:
     """List the servers, their states and what they cost."""
-    async with connected() as channel:
+    async with connected() as channel, suggesting(deployment, lambda: _deployments(channel)):
         request = pb.ListServersRequest(deployment=deployment)
         servers = await every(rpc.ServerServiceStub(channel).ListServers, request, "servers")
-    show_list(servers, view.COLUMNS, output, empty="no servers yet; define some with `twinline apply -f FILE`")
+    where = f"no servers in deployment {deployment}" if deployment else "no servers yet"
+    show_list(servers, view.COLUMNS, output, empty=f"{where}; define some with `twinline apply -f FILE`")
 
 
 @command(app, "show")
@@ -81,12 +84,17 @@ async def launch(
     """Launch servers: ask the cloud for machines and boot them."""
     patience, values = parse_duration(timeout), parse_inputs(inputs)
     async with connected() as channel:
-        stub, changed = rpc.ServerServiceStub(channel), []
-        for server in servers:
-            request = pb.LaunchServerRequest(server=server, request_id=str(uuid.uuid4()), force=force, inputs=values)
-            async with suggesting(server, lambda: names(channel)):
-                changed.append(await stub.LaunchServer(request))
-        return await _finish(channel, changed, pb.SERVER_STATE_OPERATIONAL, patience if wait else None, output)
+        stub = rpc.ServerServiceStub(channel)
+        found = await _all_of(channel, servers)
+        if len(found) > 1 and not force:
+            await _refuse_what_cannot_be_launched(channel, found, values)
+        done = await act_on_each(
+            found,
+            lambda server: stub.LaunchServer(
+                pb.LaunchServerRequest(server=server.id, request_id=str(uuid.uuid4()), force=force, inputs=values)
+            ),
+        )
+        return await _finish(channel, done, pb.SERVER_STATE_OPERATIONAL, patience if wait else None, output)
 
 
 @command(app, "resume")
@@ -96,11 +104,12 @@ async def resume(
     """Go on with the boot of stranded servers, from the step that failed, on the same machines."""
     patience = parse_duration(timeout)
     async with connected() as channel:
-        stub, changed = rpc.ServerServiceStub(channel), []
-        for server in servers:
-            async with suggesting(server, lambda: names(channel)):
-                changed.append(await stub.ResumeServer(pb.ResumeServerRequest(server=server)))
-        return await _finish(channel, changed, pb.SERVER_STATE_OPERATIONAL, patience if wait else None, output)
+        stub = rpc.ServerServiceStub(channel)
+        done = await act_on_each(
+            await _all_of(channel, servers),
+            lambda server: stub.ResumeServer(pb.ResumeServerRequest(server=server.id)),
+        )
+        return await _finish(channel, done, pb.SERVER_STATE_OPERATIONAL, patience if wait else None, output)
 
 
 @command(app, "force-operational")
@@ -119,11 +128,12 @@ async def terminate(
     """Decommission servers and end their machines."""
     patience = parse_duration(timeout)
     async with connected() as channel:
-        stub, changed = rpc.ServerServiceStub(channel), []
-        for server in servers:
-            async with suggesting(server, lambda: names(channel)):
-                changed.append(await stub.TerminateServer(pb.TerminateServerRequest(server=server)))
-        return await _finish(channel, changed, pb.SERVER_STATE_TERMINATED, patience if wait else None, output)
+        stub = rpc.ServerServiceStub(channel)
+        done = await act_on_each(
+            await _all_of(channel, servers),
+            lambda server: stub.TerminateServer(pb.TerminateServerRequest(server=server.id)),
+        )
+        return await _finish(channel, done, pb.SERVER_STATE_TERMINATED, patience if wait else None, output)
 
 
 @command(app, "watch")
@@ -131,13 +141,13 @@ async def watch(
     servers: Annotated[list[str] | None, typer.Argument(help="Servers' names or ids; all when absent.")] = None,
     output: Output = Format.TABLE,
 ) -> None:
-    """Show each step of servers as it is taken, until Ctrl-C. With -o json, one line a step."""
+    """Show each step of servers as it is taken, until Ctrl-C. With -o json or yaml, one line or document a step."""
     async with connected() as channel:
         changes = rpc.ServerServiceStub(channel).WatchServers(pb.WatchServersRequest(servers=servers or []))
         async for change in changes:
             steps = change.transitions
             if output is not Format.TABLE:
-                emit_lines({"server": change.server.name, **to_data(step)} for step in steps)
+                emit_each(({"server": change.server.name, **to_data(step)} for step in steps), output)
                 continue
             for step in steps:
                 _print_step(change.server.name, step)
@@ -149,24 +159,56 @@ async def names(channel: grpc.aio.Channel) -> Iterable[str]:
     return [server.name for server in servers]
 
 
+async def _deployments(channel: grpc.aio.Channel) -> Iterable[str]:
+    stub = catalog_pb2_grpc.CatalogServiceStub(channel)
+    found = await every(stub.ListDeployments, catalog_pb2.ListDeploymentsRequest(), "deployments")
+    return [deployment.name for deployment in found]
+
+
+async def _all_of(channel: grpc.aio.Channel, wanted: list[str]) -> list[pb.Server]:
+    """Every server that was named, each once: a misspelt name is found before anything is done."""
+    stub, found = rpc.ServerServiceStub(channel), {}
+    for name in wanted:
+        async with suggesting(name, lambda: names(channel)):
+            server = await stub.GetServer(pb.GetServerRequest(server=name))
+        found[server.id] = server
+    return list(found.values())
+
+
+async def _refuse_what_cannot_be_launched(
+    channel: grpc.aio.Channel, servers: list[pb.Server], inputs: dict[str, str]
+) -> None:
+    """Several are launched only when none of them would be refused."""
+    stub, refused = rpc.ServerServiceStub(channel), []
+    for server in servers:
+        request = pb.PreflightServerRequest(server=server.id, inputs=inputs)
+        for each in (await stub.PreflightServer(request)).violations:
+            if each.blocking:
+                refused.append(f"{server.name}: {each.reason}: {each.message}")
+    if refused:
+        raise CliError(f"nothing was launched; {'; '.join(refused)}", ExitCode.REFUSED)
+
+
 async def _finish(
     channel: grpc.aio.Channel,
-    servers: list[pb.Server],
+    done: Acted,
     wanted: pb.ServerState.ValueType,
     patience: float | None,
     form: Format,
 ) -> ExitCode:
-    """Wait if asked to, then show the servers as they are."""
+    """Wait if asked to, then show the servers as they are. What failed before decides the exit code."""
     if patience is None:
-        show_list(servers, view.COLUMNS, form, empty="")
-        if form is Format.TABLE:
+        show_list(done.servers, view.COLUMNS, form, empty="nothing was done")
+        if form is Format.TABLE and done.servers:
             say("asked for; follow it with `twinline servers watch`")
-        return ExitCode.SUCCEEDED
-    code = await until_at_rest(channel, [server.name for server in servers], wanted, patience)
+        return done.code()
+    code = ExitCode.SUCCEEDED
+    if done.servers:
+        code = await until_at_rest(channel, [server.name for server in done.servers], wanted, patience)
     stub = rpc.ServerServiceStub(channel)
-    now = [await stub.GetServer(pb.GetServerRequest(server=server.id)) for server in servers]
-    show_list(now, view.COLUMNS, form, empty="")
-    return code
+    now = [await stub.GetServer(pb.GetServerRequest(server=server.id)) for server in done.servers]
+    show_list(now, view.COLUMNS, form, empty="nothing was done")
+    return done.code(code)
 
 
 def _print_step(server: str, step: pb.Transition) -> None:

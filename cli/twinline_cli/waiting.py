@@ -12,29 +12,33 @@ from twinline_cli.errors import CliError, ExitCode, say
 from twinline_cli.progress import Progress
 from twinline_cli.server_view import state, stranding
 
-RESTING = frozenset(
+STUCK = frozenset(
     {
-        pb.SERVER_STATE_INACTIVE,
-        pb.SERVER_STATE_OPERATIONAL,
         pb.SERVER_STATE_STRANDED_IN_BOOTING,
-        pb.SERVER_STATE_TERMINATED,
+        pb.SERVER_STATE_STRANDED_IN_DECOMMISSIONING,
         pb.SERVER_STATE_ERROR,
     }
 )
-"""States that a server leaves only when somebody asks for it."""
+"""States in which somebody has to look at a server."""
+
+RESTING = STUCK | {pb.SERVER_STATE_INACTIVE, pb.SERVER_STATE_OPERATIONAL, pb.SERVER_STATE_TERMINATED}
+"""States at which waiting ends."""
 
 
 async def until_at_rest(
     channel: grpc.aio.Channel, servers: Collection[str], wanted: pb.ServerState.ValueType, timeout: float
 ) -> ExitCode:
-    """Wait until all `servers` (names) rest. FAILED when one rests elsewhere than in `wanted`, and says why.
+    """Wait until all `servers` (names) rest. FAILED when one rests elsewhere than in `wanted`; why is said at once.
 
-    A CliError when it takes longer than `timeout` seconds: the servers go on.
+    A CliError when it takes longer than `timeout` seconds: the servers go on. They do after Ctrl-C too, and it is said.
     """
     latest: dict[str, pb.Server] = {}
     try:
         async with asyncio.timeout(timeout):
-            await _follow(channel, servers, latest)
+            await _follow(channel, servers, wanted, latest)
+    except asyncio.CancelledError:
+        say(f"they go on; see them with `twinline servers watch {' '.join(servers)}`")
+        raise
     except TimeoutError:
         moving = ", ".join(
             f"{each.name} is {state(each.state)}" for each in latest.values() if each.state not in RESTING
@@ -43,17 +47,24 @@ async def until_at_rest(
             f"gave up waiting after {timeout:g} s ({moving or 'no news'}); they go on: `twinline servers watch`",
             ExitCode.UNKNOWN,
         ) from None
-    astray = [each for each in latest.values() if each.state != wanted]
-    for server in astray:
-        why = stranding(server) or server.current.cause
-        say(f"{server.name} came to {state(server.state)}; {why}")
-    return ExitCode.FAILED if astray else ExitCode.SUCCEEDED
+    return ExitCode.SUCCEEDED if all(each.state == wanted for each in latest.values()) else ExitCode.FAILED
 
 
-async def _follow(channel: grpc.aio.Channel, servers: Collection[str], latest: dict[str, pb.Server]) -> None:
+async def _follow(
+    channel: grpc.aio.Channel,
+    servers: Collection[str],
+    wanted: pb.ServerState.ValueType,
+    latest: dict[str, pb.Server],
+) -> None:
+    told: dict[str, pb.ServerState.ValueType] = {}
     with Progress(sys.stderr) as progress:
         async for change in rpc.ServerServiceStub(channel).WatchServers(pb.WatchServersRequest(servers=list(servers))):
-            latest[change.server.name] = change.server
+            server = change.server
+            latest[server.name] = server
+            if server.state in RESTING - {wanted} and told.get(server.name) != server.state:
+                told[server.name] = server.state
+                progress.clear()
+                say(f"{server.name} came to {state(server.state)}; {stranding(server) or server.current.cause}")
             progress.show("  ".join(f"{each.name} {state(each.state)}" for each in latest.values()))
             if len(latest) == len(set(servers)) and all(each.state in RESTING for each in latest.values()):
                 return

@@ -1,5 +1,5 @@
 """`python -m twinline_suite` is `twinline`, with its interpreter named."""
 
-from twinline_cli.main import main
+from twinline_cli.entry import main
 
 main()

@@ -3,6 +3,7 @@
 ```
 version                    the format of this folder
 lock                       held by the suite that runs on it
+replica                    the id under which its executor follows runs
 ports.json                 where it listens, kept so that agents find it again after a restart
 authority/  certificates/  our CA, and what each service shows
 data/                      one database a service; instances of the local cloud
@@ -26,8 +27,10 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
+from twinline_cli import home as client_home
 from twinline_kit import clock
 from twinline_kit.errors import FailedPrecondition
+from twinline_kit.ids import new_id
 from twinline_kit.server import Bound
 from twinline_kit.tls import Authority, service_uri
 
@@ -95,11 +98,6 @@ class Home:
         return self.folder / "logs" / "suite.log"
 
     @property
-    def client(self) -> Path:
-        """What a client needs."""
-        return self.folder / "client"
-
-    @property
     def admin_token(self) -> Path:
         """The token of the person `admin`."""
         return self.folder / "tokens" / "admin"
@@ -116,6 +114,13 @@ class Home:
     def key(self, name: str = _SERVER) -> Path:
         """The private key of that certificate."""
         return self.folder / "certificates" / f"{name}.key"
+
+    def replica(self) -> str:
+        """An id that no other home has, made at the first start."""
+        file = self.folder / "replica"
+        if not file.exists():
+            _write(file, f"{new_id('replica')}\n".encode(), 0o644)
+        return file.read_text(encoding="utf-8").strip()
 
     def issue_certificates(self) -> None:
         """Make the CA at the first start, and renew every certificate that is missing or ends soon."""
@@ -142,9 +147,10 @@ class Home:
 
     def publish(self, bound: Bound) -> None:
         """Write what clients need."""
-        _write(self.client / "ca.pem", (self.authority / "ca.pem").read_bytes(), 0o644)
-        _write(self.client / "token", self.admin_token.read_bytes(), 0o600)
-        _write(self.client / "address", f"{bound.api}\n".encode(), 0o644)
+        files = client_home.client_files(self.folder)
+        _write(files.ca, (self.authority / "ca.pem").read_bytes(), 0o644)
+        _write(files.token, self.admin_token.read_bytes(), 0o600)
+        _write(files.address, f"{bound.api}\n".encode(), 0o644)
 
     def _kept_ports(self) -> Ports | None:
         with suppress(OSError, ValueError, TypeError):

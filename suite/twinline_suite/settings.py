@@ -35,7 +35,15 @@ def agent_gateway(home: Home, listen: Listen) -> twinline_agent_gateway.settings
 def executor(home: Home, listen: Listen) -> twinline_executor.settings.Settings:
     """Of the executor."""
     mesh = listen.mesh
-    return _read(twinline_executor.settings.Settings, home, listen, keys_address=mesh, gateway_address=mesh)
+    # The home is locked: nobody else runs under its id, so what a killed suite left is gone on with at once.
+    return _read(
+        twinline_executor.settings.Settings,
+        home,
+        listen,
+        keys_address=mesh,
+        gateway_address=mesh,
+        replica=home.replica(),
+    )
 
 
 def launcher(home: Home, listen: Listen) -> twinline_launcher.settings.Settings:
@@ -54,11 +62,11 @@ def launcher(home: Home, listen: Listen) -> twinline_launcher.settings.Settings:
 def _read(kind: type[S], home: Home, listen: Listen, **values: Any) -> S:
     """What the home says, and the environment where it is silent: that may name another database than a file here."""
     service = kind.service_name()
+    database = os.environ.get(f"TWINLINE_{service.upper()}_DATABASE_URL")
     return kind.read(
         api_listen=listen.api,
         mesh_listen=listen.mesh,
-        database_url=os.environ.get(f"TWINLINE_{service.upper()}_DATABASE_URL")
-        or f"sqlite:///{home.data / service}.db",
+        database_url=database or f"sqlite:///{home.data / service}.db",
         certificate_file=home.certificate(service),
         key_file=home.key(service),
         ca_file=home.authority / "ca.pem",

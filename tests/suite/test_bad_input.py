@@ -23,7 +23,8 @@ MISTAKES = [
     (["keys", "upload-material", "site-key", "{broken}"], 2, "no key that can be read"),
     (["keys", "upload-material", "site-key", "{folder}/none"], 2, "no such file"),
     (["credentials", "set", "empty"], 2, "is empty"),
-    (["scripts", "push", "{broken}"], 2, "line 4"),
+    (["scripts", "push", "{broken}"], 2, "broken.sh:4: "),
+    (["scripts", "push", "{folder}/nameless.sh"], 2, "with --name"),
     (["scripts", "show", "greet-visitr"], 2, "did you mean greet-visitor?"),
     (["scripts", "push", "{folder}"], 2, "is a folder"),
     (["apply", "-f", "{missing}"], 2, "no-such-script"),
@@ -33,7 +34,23 @@ MISTAKES = [
     (["servers", "terminate", "web-1"], 3, "inactive"),
     (["servers", "launch", "web-1", "--input", "PORT=80"], 2, "PORT=text:80"),
     (["servers", "launch", "web-1", "--timeout", "soon"], 2, "no duration"),
-    (["run"], 2, "name either a SCRIPT or a command"),
+    (["servers", "launch", "web-1", "web-11"], 2, "did you mean web-1?"),
+    (
+        ["servers", "launch", "web-1", "web-2", "--input", "SITE_NAME=ignore"],
+        3,
+        "nothing was launched; web-1: INPUT_MI",
+    ),
+    (["servers", "list", "--deployment", "stie"], 2, "did you mean site?"),
+    (["keys", "delete", "site-key"], 3, "site-key is the key of web-1"),
+    (["run"], 2, "name a SCRIPT, or give a command"),
+    (["run", "x", "-c", "true"], 2, "not both"),
+    (["run", "./x.sh", "--on", "name:web-1"], 2, "`twinline scripts push ./x.sh`"),
+    (["run", "-c", "true", "--revision", "2", "--on", "name:web-1"], 2, "a command has none"),
+    (["run", "-c", "true", "--revision", "two", "--on", "name:web-1"], 2, "'--revision': want a whole number; see"),
+    (["runs", "list", "--limit", "0"], 2, "'--limit': want 1 or more; see"),
+    (["run", "-c", "true", "--on", "web-1"], 2, "did you mean name:web-1?"),
+    (["run", "greet-visitr", "--on", "name:*", "--plan"], 2, "did you mean greet-visitor?"),
+    (["run", "greet-visitor", "--on", "name:*", "--plan"], 3, "VISITOR"),
     (["run", "-c", "true"], 2, "--on SELECTOR"),
     (["run", "-c", "true", "--on", "name:no-such-*"], 3, "no target matches"),
     (["run", "-c", "true", "--on", "nmae:web-1"], 2, "column 1"),
@@ -50,6 +67,7 @@ def test_a_mistake_is_one_line_that_helps(
 ) -> None:
     places = {"folder": tmp_path, "broken": tmp_path / "broken.sh", "missing": tmp_path / "missing.yaml"}
     places["broken"].write_text(BROKEN)
+    (tmp_path / "nameless.sh").write_text("#!/bin/sh\n")
     places["missing"].write_text(MISSING)
     done = suite(*[argument.format(**places) for argument in arguments])
     assert done.errors.startswith("twinline: ")

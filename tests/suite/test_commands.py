@@ -52,14 +52,17 @@ def test_servers_launch_run_and_end(suite: Suite) -> None:
     assert [step["to"] for step in shown["transitions"]][-1] == "SERVER_STATE_OPERATIONAL"
     assert suite.good("agents", "show", "web-2", "-o", "json").data["state"] == "STATE_CONNECTED"
     runs_on(suite)
-    suite.good("servers", "terminate", "web-2", "--wait")
+    ended = suite("servers", "terminate", "web-1", "web-2", "--wait", "-o", "json")
+    assert [each["state"] for each in ended.data] == ["SERVER_STATE_TERMINATED"]
+    assert (ended.code, ended.errors.startswith("twinline: web-1: ")) == (3, True)
 
 
 def runs_on(suite: Suite) -> None:
     greeting = suite.good("run", "greet-visitor", "--on", "name:web-2", "--input", "VISITOR=text:Eve").text
     assert "Welcome, Eve!" in greeting
     assert "1 of 1 succeeded" in greeting
-    planned = suite.good("run", "greet-visitor", "--on", "name:web-2", "--plan", "-o", "json").data
+    visitor = ("--input", "VISITOR=text:Eve")
+    planned = suite.good("run", "greet-visitor", "--on", "name:web-2", "--plan", *visitor, "-o", "json").data
     assert [target["name"] for target in planned] == ["web-2"]
     failed = suite("run", "-c", "printf '\\377\\000'; exit 7", "--on", "name:web-2", "-o", "jsonl")
     (task,) = [json.loads(line) for line in failed.text.splitlines()]
@@ -76,3 +79,44 @@ def test_a_run_on_a_stranger_says_why(suite: Suite) -> None:
     assert refused.code == 3
     assert "INPUT_MISSING" in refused.errors
     assert refused.errors.count("\n") == 1
+
+
+def test_a_stranded_end_is_said_at_once(suite: Suite, tmp_path: Path) -> None:
+    (tmp_path / "it.yaml").write_text(
+        "kind: Script\nname: fails\nsource: |\n  #!/bin/sh\n  exit 3\n"
+        "---\nkind: ServerTemplate\nname: unwilling\ndecommission: [fails]\n"
+        "---\nkind: Server\nname: stays\ndeployment: site\ntemplate: unwilling\nimage: debian-v5\ncloud_key: site-key\n"
+    )
+    suite.good("apply", "-f", tmp_path / "it.yaml")
+    suite.good("servers", "launch", "stays", "--wait")
+    stuck = suite("servers", "terminate", "stays", "--wait")
+    assert stuck.code == 1
+    assert "stays came to stranded_in_decommissioning; SCRIPT_FAILED at fails" in stuck.errors
+
+
+def test_what_was_applied_is_told_when_a_script_is_refused(suite: Suite, tmp_path: Path) -> None:
+    (tmp_path / "fails.sh").write_text("#!/bin/sh\n# ---\n# Inpust: {}\n# ...\n")
+    (tmp_path / "it.yaml").write_text("kind: CloudKey\nname: applied\n---\nkind: Script\nfile: fails.sh\n")
+    refused = suite("apply", "-f", tmp_path / "it.yaml", "-o", "json")
+    assert refused.data == [{"kind": "CloudKey", "name": "applied", "result": "created"}]
+    assert (refused.code, refused.errors.count("line 3"), "fails.sh:3: " in refused.errors) == (2, 0, True)
+    linted = suite("scripts", "lint", tmp_path / "fails.sh")
+    assert (linted.code, linted.text.count("line 3")) == (2, 0)
+
+
+def test_a_key_in_use_is_deleted_only_by_force(suite: Suite, tmp_path: Path) -> None:
+    spec = "deployment: site\ntemplate: site\nimage: debian-v4\ncloud_key: spare\n"
+    (tmp_path / "it.yaml").write_text(f"kind: CloudKey\nname: spare\n---\nkind: Server\nname: last\n{spec}")
+    suite.good("apply", "-f", tmp_path / "it.yaml")
+    refused = suite("keys", "delete", "spare")
+    assert (refused.code, "spare is the key of last" in refused.errors) == (3, True)
+    suite.good("keys", "delete", "spare", "--force")
+
+
+def test_a_passphrase_is_asked_for_by_its_option(suite: Suite, tmp_path: Path) -> None:
+    from tests.suite.keypairs import key_pair
+
+    private, public = key_pair(tmp_path, passphrase=b"open sesame")
+    suite.good("keys", "import", "sealed", "--public-key", public)
+    refused = suite("keys", "upload-material", "sealed", private)
+    assert (refused.code, "--passphrase-file" in refused.errors) == (2, True)

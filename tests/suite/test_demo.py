@@ -84,6 +84,13 @@ async def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.
     await eventually(lambda: processes.of_home(tmp_path) == [])
 
 
+def test_a_machine_without_sshd_is_told_so_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TWINLINE_LAUNCHER_SSHD_PROGRAM", "/nowhere/sshd")
+    done = subprocess.run([*TWINLINE, "demo"], check=False, capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (3, b"", 1)
+    assert b"apt-get install openssh-server" in done.stderr
+
+
 def test_the_story_is_told_in_plain_text_to_a_pipe() -> None:
     done = subprocess.run([*TWINLINE, "demo"], check=False, capture_output=True, timeout=360)
     assert done.returncode == 0, done.stderr.decode()
@@ -91,4 +98,5 @@ def test_the_story_is_told_in_plain_text_to_a_pipe() -> None:
     assert "\x1b" not in told
     assert "equal, byte for byte" in told
     assert "0 processes left behind" in told
+    assert max(map(len, told.splitlines())) < 100
     assert not [each for each in Path(tempfile.gettempdir()).glob("twinline-demo-*") if processes.of_home(each)]

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.peers.eventually import eventually
-from tests.suite.running import TWINLINE, Suite, environment
+from tests.suite.running import TWINLINE, Suite, environment, running
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -58,6 +59,54 @@ def test_a_terminal_sees_progress_and_harmless_output(suite: Suite, host: str) -
     assert b"1 running" in seen
     assert rb"a\x1b]0;evil\x07b" in seen
     assert b"\x1b]0;" not in seen
+
+
+def test_stored_output_is_harmless_on_a_terminal_and_exact_in_a_pipe(suite: Suite, host: str) -> None:
+    suite.good("run", "-c", r"printf 'a\033]0;evil\007b'", "--on", f"name:{host}")
+    run = suite.good("runs", "list", "--limit", "1", "-o", "json").data[0]["id"]
+    main, side = pty.openpty()
+    with subprocess.Popen([*TWINLINE, "runs", "output", run], env=environment(suite.home), stdin=side, stdout=side):
+        os.close(side)
+        assert read_all(main) == b"a\\x1b]0;evil\\x07b\r\n"
+    assert suite.good("runs", "output", run).output == b"a\x1b]0;evil\x07b"
+
+
+def test_steps_are_watched_as_yaml_documents_and_waiting_ends_in_words(suite: Suite) -> None:
+    watch = [*TWINLINE, "servers", "watch", "web-2", "-o", "yaml"]
+    with subprocess.Popen(watch, env=environment(suite.home), stdout=subprocess.PIPE) as watching:
+        assert watching.stdout is not None
+        launch = [*TWINLINE, "servers", "launch", "web-2", "--wait"]
+        main, side = pty.openpty()
+        with subprocess.Popen(launch, env=environment(suite.home), stdin=side, stdout=side, stderr=side) as launching:
+            os.close(side)
+            seen = os.read(main, 4096)  # progress: it waits
+            launching.send_signal(signal.SIGINT)
+            seen += read_all(main)
+        assert watching.stdout.readline() == b"---\n"
+        assert watching.stdout.readline() == b"server: web-2\n"
+        watching.send_signal(signal.SIGINT)
+    assert (launching.returncode, b"they go on; see them with `twinline servers watch web-2`" in seen) == (130, True)
+    suite.good("servers", "terminate", "web-2", "--wait")
+
+
+def test_a_run_is_followed_beyond_the_loss_of_the_suite(tmp_path: Path, examples: Path) -> None:
+    with running(tmp_path / "home") as suite:
+        suite.good("apply", "-f", examples / "catalog.yaml", "-f", examples / "site.yaml")
+        suite.good("servers", "launch", "web-2", "--wait")
+        command = [*TWINLINE, "run", "-c", "echo begun; sleep 3; echo done", "--on", "name:web-2", "--follow"]
+        for returns in (True, False):
+            run = subprocess.Popen(command, env=environment(suite.home), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            assert run.stdout is not None
+            assert run.stdout.readline() == b"web-2 | begun\n"
+            suite.stop(signal.SIGKILL if returns else signal.SIGINT)
+            if returns:
+                suite.start()
+            output, errors = run.communicate(timeout=60)
+            if returns:
+                assert (run.returncode, output.splitlines()[0]) == (0, b"web-2 | done")
+            else:
+                assert run.returncode == 4
+                assert re.search(r"(run-\w+) goes on; see it with `twinline runs show \1`", errors.decode())
 
 
 def read_all(terminal: int) -> bytes:

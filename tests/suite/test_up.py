@@ -34,6 +34,13 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
     assert refused.errors.count("\n") == 1
 
 
+def test_a_setting_that_is_no_number_is_named_in_our_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TWINLINE_EXECUTOR_SSH_CONNECTING", "many")
+    refused = twinline(tmp_path / "home", "up", "--home", tmp_path / "home", "--port", "0")
+    text = "twinline: TWINLINE_EXECUTOR_SSH_CONNECTING is no whole number; set it in the environment\n"
+    assert (refused.code, refused.errors) == (2, text)
+
+
 def test_a_home_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     (tmp_path / "version").write_text("99\n")
     refused = twinline(tmp_path, "up", "--home", tmp_path, "--port", "0")

@@ -15,6 +15,7 @@ from twinline_cli.terminal import BOLD, DIM, GREEN, RED, colour, one_line, state
 _STATE_ROOM = 19
 _NAME_ROOM = 9
 _INDENT = "   "
+_WIDEST = 99
 _CAUSE_AT = len("  0.0 s") + 2 + _NAME_ROOM + 2 + _STATE_ROOM + 2
 
 
@@ -89,8 +90,8 @@ class Narrator:
 
     def _room(self) -> int:
         is_terminal = self._stream is not None and self._stream.isatty()
-        columns = get_terminal_size().columns if is_terminal else int(os.environ.get("COLUMNS") or 110)
-        return min(columns, 110) - len(_INDENT)
+        columns = get_terminal_size().columns if is_terminal else int(os.environ.get("COLUMNS") or _WIDEST)
+        return min(columns, _WIDEST) - len(_INDENT)
 
     def _write(self, line: str) -> None:
         if self._stream is not None:

@@ -1,6 +1,7 @@
 """Which processes on this machine belong to a home: the suite, its instances, and whatever they started."""
 
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -13,11 +14,14 @@ _KILL_LIMIT = 10.0
 
 
 def of_home(home: Path) -> list[int]:
-    """Ids of live processes that name `home` in their arguments or environment, work in it, or hold its files open."""
-    needle = os.fsencode(home)
-    return [
-        pid for pid in _pids() if pid != os.getpid() and _is_alive(pid) and any(needle in seen for seen in _traces(pid))
-    ]
+    """Ids of live processes that name `home` in their arguments or environment, work in it, or hold its files open.
+
+    ValueError for a path that is not absolute, or is a root: it would be found everywhere.
+    """
+    if not home.is_absolute() or home == home.parent:
+        raise ValueError(f"{str(home)!r} is no folder of a home: give an absolute path below the root")
+    named = re.compile(re.escape(os.fsencode(home)) + rb"(?![\w.-])")
+    return [pid for pid in _pids() if pid != os.getpid() and _is_alive(pid) and any(map(named.search, _traces(pid)))]
 
 
 def gone(home: Path, *, within: float) -> list[int]:

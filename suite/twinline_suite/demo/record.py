@@ -10,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from twinline.common.v1 import common_pb2
 from twinline.executor.v1 import runs_pb2
 from twinline.launcher.v1 import servers_pb2 as pb
+from twinline_cli import server_view
 from twinline_cli.results import line, task_state
 
 _MICROS = 1_000_000
@@ -81,7 +82,7 @@ class Record:
 
 def state_name(state: "pb.ServerState.ValueType") -> str:
     """`STRANDED_IN_BOOTING`."""
-    return pb.ServerState.Name(state).removeprefix("SERVER_STATE_")
+    return server_view.state(state).upper()
 
 
 def _iso(time: Timestamp) -> str:

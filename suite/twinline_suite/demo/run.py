@@ -2,31 +2,37 @@
 
 import asyncio
 import json
+import os
 import signal
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import yaml
 
-from twinline_cli.errors import CliError, ExitCode, in_words, say
+from twinline_cli import home as client_home
+from twinline_cli.errors import CliError, ExitCode, exit_code, in_words, say
 from twinline_cli.formats import Format
 from twinline_kit.errors import Error
+from twinline_launcher.providers.local.sshd import check_programs
 from twinline_suite.demo import processes
 from twinline_suite.demo.failure import DemoFailed
 from twinline_suite.demo.narrator import Narrator
 from twinline_suite.demo.record import Record
 from twinline_suite.demo.story import Story
-from twinline_suite.demo.suite_process import SuiteProcess, started
+from twinline_suite.demo.suite_process import SSHD_PROGRAM, SuiteProcess, started
 
 _SETTLE = 5.0
 
 
 def run(form: Format) -> ExitCode:
-    """Tell the story, or print what was found in another format. 0 only if all of it was so."""
+    """Tell the story, or print what was found in another format. 0 only if all of it was so.
+
+    Raises SshdMissing before anything is started.
+    """
+    check_programs(os.environ.get(SSHD_PROGRAM, ""))
     narrator = Narrator(sys.stdout if form is Format.TABLE else None)
     with _terminable():
         try:
@@ -49,7 +55,7 @@ async def _demo(narrator: Narrator) -> Record:
     async with started() as suite:
         narrator.chapter("The suite")
         narrator.fact("home", str(suite.home))
-        narrator.fact("API", f"{_address(suite.home)}, four services in one process")
+        narrator.fact("API", f"{client_home.client(suite.home).address}, four services in one process")
         await _tell(suite, narrator, record)
         await _stop(suite, narrator, record)
     _summarise(narrator, record, time.monotonic() - began)
@@ -61,7 +67,8 @@ async def _tell(suite: SuiteProcess, narrator: Narrator, record: Record) -> None
         async with suite.channel() as channel:
             await Story(channel, narrator, record).tell()
     except (DemoFailed, Error, CliError) as failure:
-        _show_log(suite)
+        if not _is_refusal(failure):
+            _show_log(suite)
         if isinstance(failure, DemoFailed):
             raise
         why = in_words(failure) if isinstance(failure, Error) else failure.message
@@ -84,13 +91,16 @@ async def _stop(suite: SuiteProcess, narrator: Narrator, record: Record) -> None
 
 
 def _summarise(narrator: Narrator, record: Record, took: float) -> None:
-    rows = [("SERVER", "GENERATION", "KEY", "STATES", "NOW", "COST", "OF IT STRANDED")]
+    rows = [("SERVER", "GENERATION", "KEY", "NOW", "COST", "OF IT STRANDED")]
     for server in record.servers:
-        states = [step["state"].lower() for step in server["states"]]
         stranded = f"${server['stranded_cost']:.6f}" if server["stranded_cost"] else "none"
-        about = (server["name"], server["generation"], server["cloud_key"], str(len(states)), states[-1])
+        now = server["states"][-1]["state"].lower()
+        about = (server["name"], server["generation"], server["cloud_key"], now)
         rows.append((*about, f"${server['cost']:.6f}", stranded))
     narrator.table(rows)
+    narrator.space()
+    for server in record.servers:
+        narrator.fact(server["name"], " → ".join(step["state"].lower() for step in server["states"]))
     narrator.space()
     narrator.verdict("web-v4 and web-v5 became operational after two boot scripts each", good=True)
     narrator.verdict("one script gave the same bytes over SSH and over an agent's stream", good=True)
@@ -111,14 +121,18 @@ def _print(data: dict[str, Any], form: Format) -> None:
     sys.stdout.write(f"{text}\n")
 
 
+def _is_refusal(failure: DemoFailed | Error | CliError) -> bool:
+    """Whether it says itself what to do, so that nobody needs the log."""
+    if isinstance(failure, DemoFailed):
+        return False
+    code = exit_code(failure) if isinstance(failure, Error) else failure.code
+    return code in (ExitCode.USAGE, ExitCode.REFUSED)
+
+
 def _show_log(suite: SuiteProcess) -> None:
     """The end of the suite's log, for whoever wants to know why."""
     for text in suite.log_tail():
         sys.stderr.write(f"  log: {text[:400]}\n")
-
-
-def _address(home: Path) -> str:
-    return (home / "client" / "address").read_text(encoding="utf-8").strip()
 
 
 @contextmanager

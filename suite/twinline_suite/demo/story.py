@@ -14,7 +14,7 @@ from twinline.executor.v1 import runs_pb2, runs_pb2_grpc
 from twinline.keys.v1 import cloud_keys_pb2, cloud_keys_pb2_grpc
 from twinline.launcher.v1 import servers_pb2 as pb
 from twinline.launcher.v1 import servers_pb2_grpc as rpc
-from twinline_cli.apply import apply_document
+from twinline_cli.apply import apply_all
 from twinline_cli.following import follow
 from twinline_cli.manifests import load
 from twinline_cli.paging import every
@@ -83,9 +83,9 @@ class Story:
 
     async def _define(self) -> None:
         self._tell.chapter("One template, three servers")
-        for file in ("catalog.yaml", "demo.yaml"):
-            for document in load(example_files.FOLDER / file):
-                await apply_document(self._channel, document)
+        documents = load(example_files.FOLDER / "catalog.yaml", example_files.FOLDER / "demo.yaml")
+        async for _ in apply_all(self._channel, documents):
+            pass
         self._tell.fact(V4, f"v4 image, {HELD}: scripts travel over SSH")
         self._tell.fact(V5, f"v5 image, {FOUND}: scripts travel on the agent's own outbound stream")
         self._tell.fact(STRAY, f"v4 image, {FOUND}: nobody can log in")

@@ -13,10 +13,14 @@ from shutil import rmtree
 import grpc.aio
 
 from twinline.keys.v1 import people_pb2, people_pb2_grpc
+from twinline_cli import home as client_home
 from twinline_kit.client import api_channel
 from twinline_kit.errors import Error
 from twinline_suite.demo import processes
 from twinline_suite.demo.failure import DemoFailed
+
+SSHD_PROGRAM = "TWINLINE_LAUNCHER_SSHD_PROGRAM"
+"""Names OpenSSH's server where it is in no usual place."""
 
 START_LIMIT = 60.0
 STOP_LIMIT = 30.0
@@ -35,10 +39,8 @@ class SuiteProcess:
 
     def channel(self) -> grpc.aio.Channel:
         """A channel to it, as any program would open one."""
-        client = self.home / "client"
-        address = (client / "address").read_text(encoding="utf-8").strip()
-        token = (client / "token").read_text(encoding="utf-8").strip()
-        return api_channel(address, (client / "ca.pem").read_bytes(), token)
+        client = client_home.client(self.home)
+        return api_channel(client.address, client.ca, client.token)
 
     async def wait_until_it_answers(self) -> None:
         """Return when it answers a person's call. DemoFailed when it ends or stays silent."""
@@ -71,7 +73,7 @@ class SuiteProcess:
         return [line for line in lines if not ('"msg": "rpc"' in line and '"code": "OK"' in line)][-_LOG_LINES:]
 
     async def _answers(self) -> bool:
-        if not (self.home / "client" / "address").exists():
+        if not client_home.client_files(self.home).address.exists():
             return False
         try:
             async with self.channel() as channel:
@@ -102,13 +104,19 @@ def _new_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="twinline-demo-")).resolve()
 
 
+def _environment() -> dict[str, str]:
+    """Ours, without the settings of a real suite: its databases are not for throw-away data; its programs are."""
+    return {
+        name: value for name, value in os.environ.items() if name == SSHD_PROGRAM or not name.startswith("TWINLINE_")
+    }
+
+
 async def _start(home: Path) -> SuiteProcess:
     command = [sys.executable, "-m", "twinline_suite", "up", "--home", str(home), "--port", "0"]
     with (home.parent / "stderr").open("wb") as errors:
         process = await asyncio.create_subprocess_exec(
             *command,
-            # Settings of a real suite, such as its databases, are not for throw-away data.
-            env={name: value for name, value in os.environ.items() if not name.startswith("TWINLINE_")},
+            env=_environment(),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=errors,

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from twinline.executor.v1 import runs_pb2 as pb
 from twinline_cli.errors import CliError, ExitCode, report
-from twinline_cli.results import exit_code, summary
+from twinline_cli.results import exit_code, summary, took
 from twinline_kit import errors
 
 
@@ -28,6 +29,13 @@ def test_a_run_exits_with_what_its_failures_have_in_common(counts: dict[str, int
 
 def test_a_summary_names_only_what_there_is() -> None:
     assert summary(pb.TaskCounts(total=3, succeeded=2, timed_out=1)) == "2 of 3 succeeded, 1 timed out"
+
+
+def test_a_task_that_never_started_took_no_time() -> None:
+    task = pb.Task(end_time=Timestamp(seconds=1_700_000_000))
+    assert took(task) == ""
+    task.start_time.FromSeconds(1_699_999_998)
+    assert took(task) == "2.0 s"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,9 @@ def test_inputs_keep_their_value_syntax() -> None:
     }
 
 
-@pytest.mark.parametrize("pairs", [["PORT"], ["=text:1"], ["PORT=80"], ["A=text:1", "A=text:2"]])
+@pytest.mark.parametrize(
+    "pairs", [["PORT"], ["=text:1"], ["PORT=80"], ["TWINLINE_RUN=text:1"], ["A=cred:a b"], ["A=text:1", "A=text:2"]]
+)
 def test_inputs_that_cannot_be_meant_are_refused(pairs: list[str]) -> None:
     with pytest.raises(CliError, match="--input"):
         parse_inputs(pairs)

@@ -1,0 +1,31 @@
+"""The process from its first moment on."""
+
+import os
+import subprocess
+import sys
+
+# Ctrl-C comes while the command's modules are loaded.
+INTERRUPTED = """
+import os, signal, sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "typer":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+from twinline_cli.entry import main
+main()
+"""
+
+
+def test_ctrl_c_while_it_loads_is_silent() -> None:
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], check=False, capture_output=True, timeout=30)
+    assert (done.returncode, done.stderr, done.stdout) == (130, b"", b"")
+
+
+def test_a_pipe_that_nobody_reads_ends_it_quietly() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "twinline_cli", "--help"]
+    done = subprocess.run(command, check=False, stdout=writing, stderr=subprocess.PIPE, timeout=30)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, b"")
