@@ -103,7 +103,7 @@ class Held:
         )
         async with grpc.aio.secure_channel(self._fleet.address, credentials, options=CHANNEL_OPTIONS) as channel:
             call = rpc.AgentServiceStub(channel).Connect(wait_for_ready=True)
-            await call.write(pb.AgentMessage(hello=pb.Hello(boot_id="simulated", version="bench")))
+            await call.write(pb.AgentMessage(hello=pb.Hello(version="bench")))
             first = await call.read()
             if not isinstance(first, pb.GatewayMessage) or first.WhichOneof("body") != "welcome":
                 raise ConnectionError(f"not welcomed: {await call.code()}")

@@ -43,21 +43,22 @@ async def site(
 
 
 async def test_a_run_is_one_connected_trace(site: Suite, received: otlp.Received) -> None:
-    kill_9(site, "web-1", is_ssh_session)  # so that a new connection is signed for
+    # So that a new connection is signed for. Not in this thread, where what the command sends is received.
+    await asyncio.to_thread(kill_9, site, "web-1", is_ssh_session)
     command = ("run", "-c", 'echo "$TRACEPARENT"', "--on", "name:web-*", "-o", "json")
     run = (await asyncio.to_thread(site.good, *command)).data
     told = [task["output"].strip().split("-") for task in run["tasks"]]
-    ((trace_id,), parents) = {each[1] for each in told}, [each[2] for each in told]
-    spans = await eventually(lambda: complete(received.trace(trace_id)), within=20)
-    assert {span.span_id for span in spans} >= set(parents)
+    ((trace_id,), printed) = {each[1] for each in told}, {each[2] for each in told}
+    spans = await eventually(lambda: complete(received.trace(trace_id), printed), within=20)
     assert [span.service for span in spans if not span.parent_id] == ["twinline-cli"]
-    assert len([span for span in spans if span.name == "task"]) == 2
     await eventually(lambda: bool(received.metrics), within=20)
 
 
-def complete(spans: list[otlp.Span]) -> list[otlp.Span]:
-    """The spans of a trace that has all it should have, each span's parent included."""
-    assert {span.name for span in spans} >= WANTED, sorted({span.name for span in spans})
-    known = {span.span_id for span in spans}
+def complete(spans: list[otlp.Span], printed: set[str]) -> list[otlp.Span]:
+    """The spans of a trace that has all it should have: what scripts printed, and each span's parent, included."""
+    names, known = [span.name for span in spans], {span.span_id for span in spans}
+    assert set(names) >= WANTED, sorted(names)
+    assert names.count("task") == 2
+    assert known >= printed
     assert [span for span in spans if span.parent_id and span.parent_id not in known] == []
     return spans
