@@ -4,6 +4,8 @@ PYTHON_DIRS := libs services agent cli suite tests bench tools
 MEMBERS := protos/gen libs/kit libs/journal services/keys services/launcher services/executor services/agent_gateway agent cli suite
 PYPROJECTS := $(MEMBERS:%=%/pyproject.toml)
 READY := .venv/.ready
+# More than there are cores, because tests wait for processes most of the time. The longest come first.
+TEST_PROCESSES := 4
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -38,7 +40,7 @@ up: $(READY)
 
 test: $(READY)
 	@tools/programs.sh sshd ps busybox
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 # Each is one target, so that `make -k check` tells everything at once.
 check: check-format check-lint check-types check-imports check-protos check-stubs check-locks

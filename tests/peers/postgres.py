@@ -67,10 +67,11 @@ def _started(folder: Path) -> Iterator[str]:
     make = ["initdb", "-D", data, "-U", USER, "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]
     serve = ["postgres", "-D", data, "-k", str(folder), "-h", "", *(f"--{setting}" for setting in DURABILITY_OFF)]
     with log.open("wb") as output:
-        options = {"cwd": folder, "stdout": output, "stderr": output, **_account(folder)}
-        if subprocess.run([binaries / make[0], *make[1:]], check=False, **options).returncode:
+        options: dict[str, Any] = {"cwd": folder, "stdout": output, "stderr": output}
+        account = _account(folder)
+        if subprocess.run([*account, str(binaries / make[0]), *make[1:]], check=False, **options).returncode:
             raise RuntimeError(f"the test PostgreSQL cannot be set up:\n{log.read_text()}")
-        watched = ["/bin/sh", "-c", UNTIL_INPUT_ENDS, "sh", str(binaries / serve[0]), *serve[1:]]
+        watched = [*account, "/bin/sh", "-c", UNTIL_INPUT_ENDS, "sh", str(binaries / serve[0]), *serve[1:]]
         server = subprocess.Popen(watched, stdin=subprocess.PIPE, start_new_session=True, **options)
     try:
         url = f"postgresql+psycopg://{USER}@/postgres?host={folder}"
@@ -80,13 +81,16 @@ def _started(folder: Path) -> Iterator[str]:
         server.communicate(timeout=30)
 
 
-def _account(folder: Path) -> dict[str, Any]:
-    """Whom the server runs as. It refuses root, so that there it gets an account and `folder` to itself."""
+def _account(folder: Path) -> list[str]:
+    """What goes before a command of the server's. It refuses root, so there it gets an account and `folder` to itself.
+
+    Not the `user` of subprocess: that one forks, and a process in which gRPC is busy must not.
+    """
     if os.geteuid() != 0:
-        return {}
+        return []
     account = pwd.getpwnam(ACCOUNT)
     os.chown(folder, account.pw_uid, account.pw_gid)
-    return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+    return ["setpriv", f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"]
 
 
 def _wait_until_it_answers(url: str, server: subprocess.Popen[Any], log: Path) -> None:

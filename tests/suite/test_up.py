@@ -96,8 +96,8 @@ def test_a_machine_without_sshd_is_told_so(tmp_path: Path, examples: Path, monke
     with running(tmp_path / "home") as suite:
         suite.good("apply", "-f", examples / "catalog.yaml", "-f", examples / "site.yaml")
         failed = suite("servers", "launch", "web-1", "--wait")
-    assert failed.code == 1
-    assert "no sshd on this host" in failed.errors
+    assert failed.code == 3
+    assert "SSHD_MISSING: no sshd on this host" in failed.errors
     assert "apt-get install openssh-server" in failed.errors
     assert failed.errors.count("\n") == 1
 

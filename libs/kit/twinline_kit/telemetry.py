@@ -23,6 +23,9 @@ METRICS_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_
 
 TRACEPARENT = "traceparent"
 
+_EXPORT_LIMIT = 3.0
+"""Seconds for one export. The last one is waited for when a command ends, so a receiver that hangs must not hold it."""
+
 # The API's own providers are one a process too, and can be set only once.
 _installed: "list[TracerProvider]" = []
 _metering: "list[MeterProvider]" = []
@@ -43,7 +46,7 @@ def _start_traces(name: str) -> None:
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     provider = TracerProvider(resource=Resource.create({SERVICE_NAME: name}))
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(timeout=_EXPORT_LIMIT)))
     install(provider)
 
 
@@ -53,7 +56,7 @@ def _start_metrics(name: str) -> None:
     from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
     from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 
-    reader = PeriodicExportingMetricReader(OTLPMetricExporter())
+    reader = PeriodicExportingMetricReader(OTLPMetricExporter(timeout=_EXPORT_LIMIT))
     provider = MeterProvider([reader], Resource.create({SERVICE_NAME: name}))
     metrics.set_meter_provider(provider)
     _metering.append(provider)

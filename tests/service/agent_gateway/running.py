@@ -22,7 +22,7 @@ from twinline_kit.ids import new_id
 def free_port() -> int:
     """A port for an address that must be known before the server is there.
 
-    Taken from below the range out of which the kernel serves port 0 and outgoing connections: a port from that range may
+    Taken from below the range that the kernel takes port 0 and outgoing connections from: a port of that range may
     be somebody else's by the time it is used.
     """
     for port in random.sample(range(15_000, 32_000), 100):

@@ -75,7 +75,7 @@ def test_a_machine_that_never_finished_its_boot_is_not_decommissioned() -> None:
     assert states.after(State.OPERATIONAL, Event.TERMINATE, server="web-2") is State.DECOMMISSIONING
 
 
-@pytest.mark.parametrize("state", states.BILLED | {State.PENDING})
+@pytest.mark.parametrize("state", sorted(states.BILLED | {State.PENDING}))
 def test_a_machine_may_vanish_wherever_it_may_run(state: State) -> None:
     event = Event.END if state is State.SHUTTING_DOWN else Event.VANISH
     assert states.after(state, event, server="web-2") is State.TERMINATED
