@@ -3,6 +3,7 @@
 What they need is imported when they run, so that the tests of one member need no other member installed.
 """
 
+import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
     from tests.peers.authority import Certificates
     from tests.peers.postgres import Server
     from tests.peers.serving import Served
+
+# Whoever runs the tests may ignore SIGHUP, as nohup does. Every process that a test starts would inherit that; a signal
+# with a handler is not inherited so.
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,7 @@ log = logging.getLogger("twinline_agent")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the agent. Exit status: 0 stopped, 2 unusable host or configuration, 3 refused by the gateway."""
     options = _parse(arguments)
+    pass_on_no_ignored_signals()
     logging.basicConfig(level=options.log_level.upper(), handlers=[_handler()])
     try:
         user_data = UserData.load(options.user_data)
@@ -33,6 +34,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"twinline-agent: {error}", file=sys.stderr)  # noqa: T201  # the line for the operator
         return error.exit_status
     return 0
+
+
+def pass_on_no_ignored_signals() -> None:
+    """Let scripts be ended by signals that whoever started us ignores, as nohup does.
+
+    An ignored signal stays ignored in every child, and no shell can undo that; one with a handler does not. We
+    ourselves go on as if it were ignored.
+    """
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 async def _run(home: Path, user_data: UserData) -> None:
