@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from tests.peers.postgres import Server
     from tests.peers.serving import Served
 
-# Whoever runs the tests may ignore SIGHUP, as nohup does. Every process that a test starts would inherit that; a signal
-# with a handler is not inherited so.
-if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
-    signal.signal(signal.SIGHUP, lambda *_: None)
+# Whoever runs the tests may ignore signals, as nohup does, or a shell for what it runs in the background. Every process
+# that a test starts would inherit that; a signal with a handler is not inherited so.
+for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, lambda *_: None)
 
 
 @pytest.fixture(scope="session")
