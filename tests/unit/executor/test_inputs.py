@@ -1,47 +1,10 @@
-"""The value syntax of inputs."""
-
-import json
+"""What a run makes of declared and given inputs."""
 
 import pytest
 
 from twinline_executor import inputs
 from twinline_executor.errors import InputMissing, InputTooLarge
 from twinline_executor.inputs import Declaration
-from twinline_kit import values
-
-SECRETS = {"A": "one", "B": "two"}
-
-
-@pytest.mark.parametrize(
-    ("value", "opened"),
-    [
-        ("text:x", "x"),
-        ("text:", ""),
-        ("text:a:b\n", "a:b\n"),
-        ("blank", ""),
-        ("cred:A", "one"),
-        ('array:["text:x","cred:B","blank"]', "x,two,"),
-        ("array:[]", ""),
-    ],
-)
-def test_a_value_is_opened(value: str, opened: str) -> None:
-    parsed = values.parse(value)
-    assert parsed is not None
-    assert parsed.open(SECRETS) == opened
-
-
-def test_ignore_is_no_value() -> None:
-    assert values.parse("ignore") is None
-
-
-@pytest.mark.parametrize(
-    "value",
-    ["", "x", "Text:x", "cred:", "cred:a b", "env:X", "key:1", "array:x", 'array:["x"]', 'array:["ignore"]',
-     'array:["array:[]"]', "array:[1]", "array:" + json.dumps(["blank"] * 1001), "text:\0", "text:" + "x" * 200_000],
-)  # fmt: skip
-def test_anything_else_is_refused(value: str) -> None:
-    with pytest.raises(ValueError, match=r"^(is|has|holds)"):
-        values.parse(value)
 
 
 def test_defaults_are_filled_in_and_what_is_given_stands() -> None:
