@@ -57,8 +57,11 @@ async def _run(home: Path, user_data: UserData) -> None:
             loop, this = asyncio.get_running_loop(), group.create_task(serve(stream.session))
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, lambda: (this.cancel(), busy.cancel()))
-    except* Fatal as fatal:
-        raise _first(fatal) from None
+    except BaseExceptionGroup as group:
+        # Not `except*`: what is raised there comes out bare or in another group, depending on Python's patch release.
+        if fatal := group.subgroup(Fatal):
+            raise _first(fatal) from None
+        raise
 
 
 def _first(error: BaseException) -> BaseException:
