@@ -52,6 +52,8 @@ class Executor:
         self.not_connected: dict[str, str] = {}
         self.ended: Error | None = None
         self._call: Any = None
+        # Tests state work while what comes is acknowledged, and a call takes one write at a time.
+        self._writing = asyncio.Lock()
 
     @asynccontextmanager
     async def connected(self, channel: grpc.aio.Channel, name: str = "executor-1") -> AsyncIterator["Executor"]:
@@ -81,7 +83,7 @@ class Executor:
             )
             for each in task_ids
         ]
-        await self._call.write(fleet_pb2.DispatchRequest(batches=[fleet_pb2.DispatchBatch(work=work, tasks=tasks)]))
+        await self.send(fleet_pb2.DispatchRequest(batches=[fleet_pb2.DispatchBatch(work=work, tasks=tasks)]))
 
     async def run(self, agent_id: str, script: str, **more: Any) -> str:
         """State a new task and return its id."""
@@ -92,11 +94,12 @@ class Executor:
     async def order(self, agent_id: str, **orders: Any) -> None:
         """Send cancels or acknowledgements."""
         given = fleet_pb2.AgentOrders(agent_id=agent_id, **orders)
-        await self._call.write(fleet_pb2.DispatchRequest(orders=[given]))
+        await self.send(fleet_pb2.DispatchRequest(orders=[given]))
 
     async def send(self, request: fleet_pb2.DispatchRequest) -> None:
         """Send any request."""
-        await self._call.write(request)
+        async with self._writing:
+            await self._call.write(request)
 
     def stored(self, task_id: str) -> Stored:
         """What is stored of a task."""

@@ -116,16 +116,18 @@ async def test_work_that_is_too_large_is_rejected_before_it_travels(gateway: Gat
         assert "make the script or its environment smaller" in executor.stored(task).reports[0].message
 
 
-async def test_an_agent_that_takes_nothing_gets_no_more_than_a_bounded_number(
+async def test_an_agent_that_takes_nothing_gets_no_more_than_a_bounded_number_and_harms_no_other(
     gateway: Gateway, executor: Executor
 ) -> None:
     tasks = [f"task-{number}" for number in range(1100)]
-    async with simulated(gateway) as stuck:
+    async with simulated(gateway) as stuck, simulated(gateway) as other:
         await executor.state(stuck.agent_id, *tasks, script="x" * (1 << 20))
         await eventually(lambda: any(each.states == ["REJECTED"] for each in executor.tasks.values()))
         rejected = [each.reports[0].message for each in executor.tasks.values() if each.reports]
         assert len(rejected) < 1100 - 1024
         assert all("wait for this agent already" in message for message in rejected)
+        await executor.run(other.agent_id, "true")
+        assert (await other.orders()).deliveries[0].work.script == b"true"
 
 
 async def test_an_executor_that_reads_nothing_holds_back_the_agent_and_loses_nothing(
