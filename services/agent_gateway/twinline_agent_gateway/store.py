@@ -146,7 +146,10 @@ class AgentStore:
 
 
 class PresenceStore:
-    """Which replica holds which agent, written and read for many at once."""
+    """Which replica holds which agent, written and read for many at once.
+
+    Whoever writes several agents takes their locks in the order of their ids, or two would wait for each other.
+    """
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
@@ -200,8 +203,7 @@ class PresenceStore:
     def seen(self, replica: str, *, at: datetime) -> None:
         """Note that all agents whose streams this replica holds were alive just now."""
         with Session(self._engine) as session:
-            mine = sa.update(Agent).where(col(Agent.replica) == replica, col(Agent.connected).is_(True))
-            session.execute(mine.values(last_seen_time=at))
+            session.execute(_update_held_by(replica).values(last_seen_time=at))
             session.commit()
 
     def locate(self, agent_ids: Sequence[str], *, at: datetime) -> dict[str, Location]:
@@ -258,10 +260,14 @@ class PresenceStore:
     def leave(self, replica: str) -> None:
         """Note that the replica holds no streams and is gone."""
         with Session(self._engine) as session:
-            mine = sa.update(Agent).where(col(Agent.replica) == replica, col(Agent.connected).is_(True))
-            session.execute(mine.values(connected=False))
+            session.execute(_update_held_by(replica).values(connected=False))
             session.execute(sa.delete(Replica).where(col(Replica.id) == replica))
             session.commit()
+
+
+def _update_held_by(replica: str) -> Any:
+    held = sa.select(col(Agent.id)).where(col(Agent.replica) == replica, col(Agent.connected).is_(True))
+    return sa.update(Agent).where(col(Agent.id).in_(held.order_by(col(Agent.id)).with_for_update()))
 
 
 def _joined(query: Any, at: datetime) -> Any:

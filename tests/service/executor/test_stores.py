@@ -1,6 +1,7 @@
 """The stores, on SQLite and PostgreSQL."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -153,6 +154,21 @@ def test_a_learned_host_key_stays_for_the_address_it_was_learned_at(engine: sa.E
     assert (kept.host_key, kept.host_key_learned) == ("ssh-ed25519 A", True)
     moved = targets.apply([replace(target, host="192.0.2.2")], at=NOW)[0]
     assert (moved.host_key, moved.host_key_learned) == ("", False)
+
+
+def test_calls_that_apply_the_same_targets_at_once_do_not_wait_for_each_other_for_ever(engine: sa.Engine) -> None:
+    targets = TargetStore(engine)
+    some = [Target(f"t{number:03}", f"web-{number}", 5, agent_id=f"agent-{number}") for number in range(200)]
+
+    def apply(state: str, wanted: list[Target]) -> list[str]:
+        return [target.id for target in targets.apply([replace(each, state=state) for each in wanted], at=NOW)]
+
+    with ThreadPoolExecutor(2) as threads:
+        for state in map(str, range(10)):
+            forth = threads.submit(apply, f"{state}-forth", some)
+            back = threads.submit(apply, f"{state}-back", some[::-1])
+            assert forth.result(timeout=60) == back.result(timeout=60)[::-1]
+    assert len({target.state for target in targets.find([each.id for each in some]).values()}) == 1
 
 
 def test_a_cancel_is_seen_by_the_owner_alone(engine: sa.Engine) -> None:

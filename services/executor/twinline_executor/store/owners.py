@@ -39,10 +39,11 @@ class OwnerStore:
 
     def claim(self, replica: str) -> None:
         """Take over the open runs of replicas that are no more."""
-        living = sa.select(replicas.c.id)
+        orphaned = sa.select(runs.c.id).where(runs.c.open, runs.c.owner.not_in(sa.select(replicas.c.id)))
+        # What another replica takes over at this moment is left to it.
+        taking = sa.update(runs).where(runs.c.id.in_(orphaned.with_for_update(skip_locked=True)))
         with self._engine.begin() as connection:
-            orphaned = sa.and_(runs.c.open, runs.c.owner.not_in(living))
-            connection.execute(sa.update(runs).where(orphaned).values(owner=replica))
+            connection.execute(taking.values(owner=replica))
 
     def owned(self, replica: str) -> dict[str, bool]:
         """The open runs of a replica, and whether each is canceled."""

@@ -41,6 +41,7 @@ class ResultStore:
 
     def record(self, results: Sequence[Result]) -> set[str]:
         """Write a batch in one transaction; answer the ids that somebody else has written meanwhile, left as is."""
+        results = sorted(results, key=lambda result: result.task_id)  # as two writers could wait for each other
         try:
             with self._engine.begin() as connection:
                 done = connection.execute(_GUARDED_UPDATE, [_values(result) for result in results])

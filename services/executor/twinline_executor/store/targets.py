@@ -52,11 +52,12 @@ class TargetStore:
                 after = replace(after, update_time=at)
                 stored.append(after)
                 (new if before is None else changed).append(_values(after))
+            # Written in the order of their ids: in any other, two calls could wait for each other.
             if changed:
                 statement = sa.update(targets).where(targets.c.id == sa.bindparam("key"))
-                connection.execute(statement, [values | {"key": values["id"]} for values in changed])
+                connection.execute(statement, [values | {"key": values["id"]} for values in _sorted(changed)])
             if new:
-                connection.execute(sa.insert(targets), new)
+                connection.execute(sa.insert(targets), _sorted(new))
             return stored
 
     def get(self, name: str) -> Target:
@@ -138,6 +139,10 @@ def _keeping_host_key(before: Target, wanted: Target) -> Target:
     if before.host_key_learned and (before.host, before.port) == (wanted.host, wanted.port):
         return replace(wanted, host_key=before.host_key, host_key_learned=True)
     return wanted
+
+
+def _sorted(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(rows, key=lambda row: str(row["id"]))
 
 
 def _values(target: Target) -> dict[str, Any]:
