@@ -29,6 +29,8 @@ from twinline_kit.errors import FailedPrecondition
 
 _BUSY_TIMEOUT = 30  # seconds to wait for another writer
 _POOL = {"pool_size": 8, "max_overflow": 24, "pool_timeout": 30}
+# Errors are logged with their statement, and what is stored with it is sealed keys, hashes and people's inputs.
+_SILENT = {"hide_parameters": True}
 
 # Alembic keeps the migration under way in module globals.
 _one_at_a_time = threading.Lock()
@@ -111,7 +113,7 @@ def _open_sqlite(url: sa.URL) -> sa.Engine:
     path = Path(url.database)
     # IMMEDIATE: a transaction takes the write lock with its first write and waits for it, instead of failing later.
     arguments = {"timeout": _BUSY_TIMEOUT, "isolation_level": "IMMEDIATE"}
-    engine = sa.create_engine(url.set(drivername="sqlite"), connect_args=arguments, **_POOL)
+    engine = sa.create_engine(url.set(drivername="sqlite"), connect_args=arguments, **_POOL, **_SILENT)
     event.listen(engine, "connect", _prepare_sqlite)
     try:
         if not path.exists():
@@ -174,7 +176,7 @@ def _unusable(path: Path, why: str) -> DatabaseUnusable:
 def _open_postgresql(url: sa.URL) -> sa.Engine:
     arguments = {"connect_timeout": 10, "application_name": "twinline"}
     engine = sa.create_engine(
-        url.set(drivername="postgresql+psycopg"), connect_args=arguments, pool_pre_ping=True, **_POOL
+        url.set(drivername="postgresql+psycopg"), connect_args=arguments, pool_pre_ping=True, **_POOL, **_SILENT
     )
     try:
         engine.connect().close()

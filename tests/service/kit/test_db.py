@@ -45,6 +45,15 @@ def test_migrations_bring_an_empty_database_up_to_date_once(engine: sa.Engine) -
     assert {"shelf", "book"} <= set(sa.inspect(engine).get_table_names())
 
 
+def test_an_error_does_not_tell_what_was_to_be_stored(engine: sa.Engine) -> None:
+    db.migrate(engine, PACKAGE)
+    missing = sa.Table("no_such_table", sa.MetaData(), sa.Column("secret", sa.String))
+    with engine.begin() as connection, pytest.raises(sa.exc.DBAPIError) as raised:
+        connection.execute(sa.insert(missing), {"secret": "hunter2"})
+    assert "no_such_table" in str(raised.value)
+    assert "hunter2" not in str(raised.value)
+
+
 def test_two_that_migrate_at_once_do_it_one_after_the_other(database_url: str) -> None:
     def migrate(_: int) -> str:
         engine = db.open(database_url)
