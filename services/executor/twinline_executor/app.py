@@ -14,7 +14,7 @@ from twinline_executor.agent_line import AgentLine
 from twinline_executor.bell import Bell
 from twinline_executor.dispatcher import Dispatcher
 from twinline_executor.planner import Planner
-from twinline_executor.recorder import Changes, Recorder
+from twinline_executor.recorder import Recorder
 from twinline_executor.script_service import ScriptService
 from twinline_executor.service import RunService
 from twinline_executor.settings import Settings
@@ -53,15 +53,15 @@ async def build(settings: Settings) -> AsyncIterator[App]:
 def _app(settings: Settings, engine: sa.Engine, keys: grpc.aio.Channel, gateway: grpc.aio.Channel | None) -> App:
     replica = settings.replica or new_id("replica")
     targets, scripts, runs, output = TargetStore(engine), ScriptStore(engine), RunStore(engine), OutputStore(engine)
-    bell, changes = Bell(), Changes()
-    recorder = Recorder(ResultStore(engine), output, bell, changes, clock=clock.now, max_output=settings.max_output)
+    bell = Bell()
+    recorder = Recorder(ResultStore(engine), output, bell, clock=clock.now, max_output=settings.max_output)
     dispatcher = Dispatcher(
         replica, owners=OwnerStore(engine), scripts=scripts, keys=keys, recorder=recorder,
         ssh=SshLine(targets, recorder, Signer(keys), settings),
         agents=AgentLine(gateway, replica, runs, recorder, settings),
-        changes=changes, settings=settings, clock=clock.now,
+        settings=settings, clock=clock.now,
     )  # fmt: skip
-    planner = Planner(scripts, targets, changes, replica)
+    planner = Planner(scripts, targets, replica)
     services = _services(
         RunService(runs, planner, dispatcher, Watching(runs, output, bell), clock=clock.now),
         TargetService(targets, clock=clock.now),

@@ -19,7 +19,7 @@ from twinline_executor.agent_line import AgentLine
 from twinline_executor.environment import credentials, run_env
 from twinline_executor.errors import CredentialMalformed
 from twinline_executor.inputs import check_size
-from twinline_executor.recorder import Changes, Recorder
+from twinline_executor.recorder import Recorder
 from twinline_executor.rows import Run, Task
 from twinline_executor.settings import Settings
 from twinline_executor.ssh_line import SshLine
@@ -42,7 +42,7 @@ class Dispatcher:
 
     def __init__(
         self, replica: str, *, owners: OwnerStore, scripts: ScriptStore, keys: grpc.aio.Channel, recorder: Recorder,
-        ssh: SshLine, agents: AgentLine, changes: Changes, settings: Settings, clock: Clock,
+        ssh: SshLine, agents: AgentLine, settings: Settings, clock: Clock,
     ) -> None:  # fmt: skip
         self.replica = replica
         self._owners = owners
@@ -51,7 +51,6 @@ class Dispatcher:
         self._recorder = recorder
         self._ssh = ssh
         self._agents = agents
-        self._changes = changes
         self._settings = settings
         self._clock = clock
         self._runs: dict[str, ActiveRun] = {}
@@ -261,7 +260,6 @@ class Dispatcher:
         if run_id in self._runs or run_id in self._starting:
             return
         log.info("following a run that was left", extra={"run": run_id, "tasks": len(rows)})
-        self._changes.stay_above(max((row.change for row in rows), default=0))
         age = (self._clock() - run.create_time).total_seconds()
         self._follow(run, rows, adopted=True, deadline=time.monotonic() + run.reach_timeout - age)
 

@@ -57,6 +57,7 @@ runs = sa.Table(
     sa.Column("canceled", sa.Boolean, nullable=False),
     sa.Column("open", sa.Boolean, nullable=False),  # some task is not settled
     sa.Column("owner", sa.String(32), nullable=False),  # the replica that follows it
+    sa.Column("changes", sa.BigInteger, nullable=False),  # the number of the latest change of its tasks
     sa.Index("runs_newest", "create_time", "id"),
     sa.Index("runs_open", "open", "owner"),
 )
@@ -82,7 +83,7 @@ tasks = sa.Table(
     sa.Column("create_time", UtcDateTime, nullable=False),
     sa.Column("start_time", UtcDateTime),
     sa.Column("end_time", UtcDateTime),
-    sa.Column("change", sa.BigInteger, nullable=False),  # grows with each write: watchers read what is above the last
+    sa.Column("change", sa.BigInteger, nullable=False),  # when it was last written: the run's number then
     sa.Index("tasks_changes", "run_id", "change"),
     sa.Index("tasks_names", "run_id", "target_name"),
 )

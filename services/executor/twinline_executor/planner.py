@@ -11,7 +11,6 @@ from twinline_executor import headers, inputs, selectors
 from twinline_executor.active import SURELY_KEPT
 from twinline_executor.errors import ScriptTooLarge, SelectionEmpty, TargetNotFound
 from twinline_executor.headers import MAX_SOURCE
-from twinline_executor.recorder import Changes
 from twinline_executor.rows import Run, Script, Target, Task
 from twinline_executor.store.scripts import ScriptStore
 from twinline_executor.store.targets import TargetStore
@@ -28,10 +27,9 @@ MOST_SHOWN = 20
 class Planner:
     """Reads what a run needs; writes nothing."""
 
-    def __init__(self, scripts: ScriptStore, targets: TargetStore, changes: Changes, replica: str) -> None:
+    def __init__(self, scripts: ScriptStore, targets: TargetStore, replica: str) -> None:
         self._scripts = scripts
         self._targets = targets
-        self._changes = changes
         self._replica = replica
 
     def plan(
@@ -48,10 +46,9 @@ class Planner:
             reach_timeout=_reach_timeout(request), started_by=started_by, create_time=at, traceparent=traceparent,
             owner=self._replica,
         )  # fmt: skip
-        first = self._changes.take(len(selected))
         return run, [
-            Task(new_id("task"), run_id, target.id, target.name, target.line, target.agent_id, at, change=first + index)
-            for index, target in enumerate(selected)
+            Task(new_id("task"), run_id, target.id, target.name, target.line, target.agent_id, at)
+            for target in selected
         ]
 
     def _script(self, request: pb.StartRunRequest) -> Script | None:

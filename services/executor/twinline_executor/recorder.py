@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import logging
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -32,23 +31,6 @@ WAITING_BYTES = 32 << 20
 """Output in memory that is not stored yet; past it the lines stop reading."""
 
 
-class Changes:
-    """Numbers that grow with every write of this replica, roughly microseconds since the epoch."""
-
-    def __init__(self) -> None:
-        self._last = 0
-
-    def take(self, count: int) -> int:
-        """Reserve `count` numbers and answer the first."""
-        first = max(self._last + 1, time.time_ns() // 1000)
-        self._last = first + count - 1
-        return first
-
-    def stay_above(self, number: int) -> None:
-        """Somebody else's clock was ahead of ours."""
-        self._last = max(self._last, number)
-
-
 @dataclass(slots=True)
 class _Draft:
     """A task's state at one moment, and its output up to then."""
@@ -62,13 +44,10 @@ class _Draft:
 class Recorder:
     """Collects changes and stores them. `on_stored` hears of each task written, `on_lost` of each another wrote."""
 
-    def __init__(
-        self, results: ResultStore, output: OutputStore, bell: Bell, changes: Changes, *, clock: Clock, max_output: int
-    ) -> None:
+    def __init__(self, results: ResultStore, output: OutputStore, bell: Bell, *, clock: Clock, max_output: int) -> None:
         self._results = results
         self._output = output
         self._bell = bell
-        self._changes = changes
         self._clock = clock
         self._max_output = max_output
         self._dirty: dict[str, ActiveTask] = {}
@@ -171,10 +150,9 @@ class Recorder:
     def _take_batch(self) -> list[_Draft]:
         drafts: list[_Draft] = []
         size = 0
-        change = self._changes.take(min(len(self._dirty), BATCH_TASKS) or 1)
         for task_id in list(self._dirty)[:BATCH_TASKS]:
             task = self._dirty.pop(task_id)
-            drafts.append(_draft(task, change + len(drafts)))
+            drafts.append(_draft(task))
             size += drafts[-1].result.output_size - drafts[-1].result.expected_size
             if size > BATCH_BYTES:
                 break
@@ -247,14 +225,14 @@ class Recorder:
             self._results.close_run(run_id, at=self._clock())
 
 
-def _draft(task: ActiveTask, change: int) -> _Draft:
+def _draft(task: ActiveTask) -> _Draft:
     chunks, task.chunks = task.chunks, []
     size = sum(map(len, chunks))
     result = Result(
-        task_id=task.id, expected_size=task.stored, state=task.state, settled=task.settled, reason=task.reason,
-        message=task.message, exit_status=task.exit_status, signal=task.signal, output_size=task.stored + size,
-        output_truncated=task.truncated, output_sha256="", start_time=task.start_time, end_time=task.end_time,
-        change=change,
+        task_id=task.id, run_id=task.run.run.id, expected_size=task.stored, state=task.state, settled=task.settled,
+        reason=task.reason, message=task.message, exit_status=task.exit_status, signal=task.signal,
+        output_size=task.stored + size, output_truncated=task.truncated, output_sha256="",
+        start_time=task.start_time, end_time=task.end_time,
     )  # fmt: skip
     return _Draft(task, result, chunks)
 

@@ -100,6 +100,7 @@ class Result:
     """What is to be written about one task: its present state, and the output that follows what is stored."""
 
     task_id: str
+    run_id: str
     expected_size: int
     state: State
     settled: bool
@@ -112,5 +113,4 @@ class Result:
     output_sha256: str
     start_time: datetime | None
     end_time: datetime | None
-    change: int
     data: bytes = field(repr=False, default=b"")

@@ -30,7 +30,7 @@ class Watching:
     async def run(self, run_id: str) -> AsyncIterator[tuple[Run, Counts, list[Task]]]:
         """The run and the tasks that changed since the last item, at most 500 of them, until the run has ended."""
         seen = (-1, "")
-        sent: dict[str, int] = {}
+        many = False
         shown: Run | None = None
         with self._bell.listening(run_id) as event:
             while True:
@@ -41,16 +41,14 @@ class Watching:
                     shown = run
                 if tasks:
                     seen = (tasks[-1].change, tasks[-1].id)
-                    sent |= {task.id: task.change for task in tasks}
                 if len(tasks) == PAGE:
+                    many = True
                     continue
                 if run.state is not RunState.RUNNING:
-                    break
+                    return
                 await rung(event, within=POLL)
-                if len(sent) > PAGE:
+                if many:
                     await asyncio.sleep(LULL)
-        async for missed in self._missed(run_id, sent):
-            yield run, await self._counts(run_id), missed
 
     async def run_only(self, run_id: str) -> AsyncIterator[tuple[Run, Counts]]:
         """The run as it changes, until it has ended."""
@@ -83,10 +81,3 @@ class Watching:
 
     async def _counts(self, run_id: str) -> Counts:
         return (await asyncio.to_thread(self._runs.counts, [run_id]))[run_id]
-
-    async def _missed(self, run_id: str, sent: dict[str, int]) -> AsyncIterator[list[Task]]:
-        """Tasks that two replicas with unequal clocks wrote: their numbers may not have grown."""
-        changes = await asyncio.to_thread(self._runs.task_changes, run_id)
-        missed = [task_id for task_id, change in changes.items() if sent.get(task_id) != change]
-        for start in range(0, len(missed), PAGE):
-            yield await asyncio.to_thread(self._runs.tasks_by_id, missed[start : start + PAGE])

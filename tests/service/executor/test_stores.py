@@ -40,15 +40,15 @@ def new_run(engine: sa.Engine, count: int = 3, **fields: object) -> tuple[Run, l
     }  # fmt: skip
     run = Run(**values | fields)  # type: ignore[arg-type]
     prefix = "task" if run.id == "run-1" else run.id
-    tasks = [Task(f"{prefix}-{n}", run.id, f"t{n}", f"web-{n}", Line.SSH, "", NOW, change=n + 1) for n in range(count)]
+    tasks = [Task(f"{prefix}-{n}", run.id, f"t{n}", f"web-{n}", Line.SSH, "", NOW) for n in range(count)]
     return RunStore(engine).create(run, tasks), tasks
 
 
-def result(task: str, data: bytes = b"", *, at: int = 0, state: State = State.SUCCEEDED, change: int = 100) -> Result:
+def result(task: str, data: bytes = b"", *, at: int = 0, state: State = State.SUCCEEDED, run: str = "run-1") -> Result:
     """A result whose output follows the first `at` bytes."""
     settled = state not in (State.RUNNING, State.UNKNOWN)
     return Result(
-        task, at, state, settled, "", "", 0 if settled else None, 0, at + len(data), False, "", NOW, NOW, change, data
+        task, run, at, state, settled, "", "", 0 if settled else None, 0, at + len(data), False, "", NOW, NOW, data
     )
 
 
@@ -56,6 +56,18 @@ def test_the_migrations_make_the_tables_that_the_code_expects(engine: sa.Engine)
     db.migrate(engine, "twinline_executor")
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
+
+
+def test_runs_of_before_they_counted_changes_go_on_where_their_tasks_are(engine: sa.Engine) -> None:
+    new_run(engine)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE runs DROP COLUMN changes")
+        connection.exec_driver_sql("UPDATE tasks SET change = 70 WHERE id = 'task-1'")
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
+    db.migrate(engine, "twinline_executor")
+    ResultStore(engine).record([result("task-0")])
+    changed = RunStore(engine).tasks_changed("run-1", after=(3, ""), limit=9)
+    assert [(task.id, task.change) for task in changed] == [("task-2", 3), ("task-1", 70), ("task-0", 71)]
 
 
 def test_a_repeated_request_returns_the_first_run(engine: sa.Engine) -> None:
@@ -112,11 +124,37 @@ def test_a_run_ends_with_its_tasks_and_may_turn_better(engine: sa.Engine) -> Non
 
 def test_changes_are_read_in_pages(engine: sa.Engine) -> None:
     new_run(engine)
-    ResultStore(engine).record([result("task-0", change=50), result("task-1", change=50)])
+    ResultStore(engine).record([result("task-1"), result("task-0")])
     runs = RunStore(engine)
     first = runs.tasks_changed("run-1", after=(-1, ""), limit=2)
     second = runs.tasks_changed("run-1", after=(first[-1].change, first[-1].id), limit=2)
     assert [task.id for task in [*first, *second]] == ["task-2", "task-0", "task-1"]
+
+
+def test_who_reads_while_others_write_misses_no_change(engine: sa.Engine) -> None:
+    _, tasks = new_run(engine, 40)
+    runs, results = RunStore(engine), ResultStore(engine)
+    seen: dict[str, State] = {}
+
+    def write(some: list[Task]) -> None:
+        for task in some:
+            results.record([result(task.id, state=State.RUNNING)])
+            results.record([result(task.id)])
+
+    def read(after: tuple[int, str]) -> tuple[int, str]:
+        for task in runs.tasks_changed("run-1", after=after, limit=500):
+            seen[task.id], after = task.state, (task.change, task.id)
+        return after
+
+    last = (-1, "")
+    with ThreadPoolExecutor(4) as threads:
+        writing = [threads.submit(write, tasks[start::4]) for start in range(4)]
+        while not all(each.done() for each in writing):
+            last = read(last)
+        read(last)
+    for each in writing:
+        each.result()
+    assert seen == dict.fromkeys([task.id for task in tasks], State.SUCCEEDED)
 
 
 def test_only_the_runs_of_the_dead_are_claimed(engine: sa.Engine) -> None:

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from twinline_executor.models import replicas, runs, tasks
 from twinline_executor.rows import Run, Task
-from twinline_executor.store.runs import task_columns, to_run, to_task
+from twinline_executor.store.runs import run_columns, task_columns, to_run, to_task
 
 
 class OwnerStore:
@@ -54,7 +54,7 @@ class OwnerStore:
     def open_run(self, run_id: str) -> tuple[Run, list[Task]]:
         """A run and those of its tasks that are not settled."""
         with self._engine.connect() as connection:
-            run = connection.execute(sa.select(runs).where(runs.c.id == run_id)).one()
+            run = connection.execute(sa.select(*run_columns).where(runs.c.id == run_id)).one()
             query = sa.select(*task_columns).where(tasks.c.run_id == run_id, sa.not_(tasks.c.settled))
             return to_run(run), [to_task(row) for row in connection.execute(query)]
 

@@ -1,7 +1,7 @@
 """The one writer of what becomes of tasks."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -44,7 +44,8 @@ class ResultStore:
         results = sorted(results, key=lambda result: result.task_id)  # as two writers could wait for each other
         try:
             with self._engine.begin() as connection:
-                done = connection.execute(_GUARDED_UPDATE, [_values(result) for result in results])
+                changes = _changes(connection, results)
+                done = connection.execute(_GUARDED_UPDATE, [_values(result, changes) for result in results])
                 if done.rowcount == len(results):
                     self._append(connection, results)
                     return set()
@@ -52,12 +53,13 @@ class ResultStore:
         except (DataError, IntegrityError):
             pass  # one of them cannot be stored: the others shall not suffer
         with self._engine.begin() as connection:
-            return {result.task_id for result in results if not self._recorded_alone(connection, result)}
+            changes = _changes(connection, results)
+            return {result.task_id for result in results if not self._recorded_alone(connection, result, changes)}
 
-    def _recorded_alone(self, connection: sa.Connection, result: Result) -> bool:
+    def _recorded_alone(self, connection: sa.Connection, result: Result, changes: Mapping[str, int]) -> bool:
         try:
             with connection.begin_nested():
-                if connection.execute(_GUARDED_UPDATE, _values(result)).rowcount != 1:
+                if connection.execute(_GUARDED_UPDATE, _values(result, changes)).rowcount != 1:
                     return False
                 self._append(connection, [result])
                 return True
@@ -96,11 +98,22 @@ class ResultStore:
             return state
 
 
-def _values(result: Result) -> dict[str, Any]:
+def _changes(connection: sa.Connection, results: Sequence[Result]) -> dict[str, int]:
+    """By run, the number of the change that this transaction makes.
+
+    Until it ends nobody else gets one: who has seen a number has seen all that was written under lower ones.
+    """
+    touched = sa.select(runs.c.id).where(runs.c.id.in_({result.run_id for result in results}))
+    grown = sa.update(runs).where(runs.c.id.in_(touched.order_by(runs.c.id).with_for_update()))
+    counted = grown.values(changes=runs.c.changes + 1).returning(runs.c.id, runs.c.changes)
+    return {row.id: row.changes for row in connection.execute(counted)}
+
+
+def _values(result: Result, changes: Mapping[str, int]) -> dict[str, Any]:
     return {
         "key": result.task_id, "expected_size": result.expected_size, "state": int(result.state),
         "settled": result.settled, "reason": result.reason, "message": result.message,
         "exit_status": result.exit_status, "signal": result.signal, "output_size": result.output_size,
         "output_truncated": result.output_truncated, "output_sha256": result.output_sha256,
-        "start_time": result.start_time, "end_time": result.end_time, "change": result.change,
+        "start_time": result.start_time, "end_time": result.end_time, "change": changes[result.run_id],
     }  # fmt: skip

@@ -15,6 +15,7 @@ from twinline_executor.states import Line, RunState, State
 
 Row = sa.Row[*tuple[Any, ...]]
 
+run_columns = [runs.c[field.name] for field in fields(Run)]
 task_columns = [tasks.c[field.name] for field in fields(Task)]
 
 
@@ -28,8 +29,9 @@ class RunStore:
         """Store a run and all its tasks, or return the run that its request_id made before."""
         try:
             with self._engine.begin() as connection:
-                connection.execute(sa.insert(runs), asdict(run))
-                connection.execute(_INSERT_TASKS, [_task_values(task) for task in planned])
+                connection.execute(sa.insert(runs), asdict(run) | {"changes": len(planned)})
+                rows = [_task_values(task, change) for change, task in enumerate(planned, 1)]
+                connection.execute(_INSERT_TASKS, rows)
         except IntegrityError:
             if first := self.by_request(run.request_id):
                 return first
@@ -39,20 +41,20 @@ class RunStore:
     def by_request(self, request_id: str) -> Run | None:
         """The run that this request made, if any."""
         with self._engine.connect() as connection:
-            row = connection.execute(sa.select(runs).where(runs.c.request_id == request_id)).first()
+            row = connection.execute(sa.select(*run_columns).where(runs.c.request_id == request_id)).first()
         return to_run(row) if row is not None else None
 
     def get(self, run_id: str) -> Run:
         """One run."""
         with self._engine.connect() as connection:
-            row = connection.execute(sa.select(runs).where(runs.c.id == run_id)).first()
+            row = connection.execute(sa.select(*run_columns).where(runs.c.id == run_id)).first()
         if row is None:
             raise RunNotFound(f"no run {run_id}; `twinline runs list` shows them", run=run_id)
         return to_run(row)
 
     def newest(self, *, before: tuple[datetime, str] | None, limit: int) -> list[Run]:
         """Runs by time, newest first."""
-        query = sa.select(runs).order_by(runs.c.create_time.desc(), runs.c.id.desc()).limit(limit)
+        query = sa.select(*run_columns).order_by(runs.c.create_time.desc(), runs.c.id.desc()).limit(limit)
         if before is not None:
             at, run_id = before
             older = sa.and_(runs.c.create_time == at, runs.c.id < run_id)
@@ -99,12 +101,6 @@ class RunStore:
             rows = connection.execute(query.order_by(tasks.c.change, tasks.c.id).limit(limit))
             return [to_task(row) for row in rows]
 
-    def task_changes(self, run_id: str) -> dict[str, int]:
-        """The number of each task's last change."""
-        query = sa.select(tasks.c.id, tasks.c.change).where(tasks.c.run_id == run_id)
-        with self._engine.connect() as connection:
-            return {row.id: row.change for row in connection.execute(query)}
-
     def tasks_by_id(self, task_ids: Sequence[str]) -> list[Task]:
         """Some tasks, in any order."""
         with self._engine.connect() as connection:
@@ -121,18 +117,18 @@ class RunStore:
 _INSERT_TASKS = sa.insert(tasks)
 
 
-def _task_values(task: Task) -> dict[str, Any]:
+def _task_values(task: Task, change: int) -> dict[str, Any]:
     # By hand: asdict copies deeply, and this is done ten thousand times for one run.
     return {
         "id": task.id, "run_id": task.run_id, "target_id": task.target_id, "target_name": task.target_name,
         "line": int(task.line), "agent_id": task.agent_id, "create_time": task.create_time, "state": int(task.state),
         "settled": False, "reason": "", "message": "", "signal": 0, "output_size": 0, "output_truncated": False,
-        "output_sha256": "", "change": task.change,
+        "output_sha256": "", "change": change,
     }  # fmt: skip
 
 
 def to_run(row: Row) -> Run:
-    """A row of all the run columns."""
+    """A row of `run_columns`."""
     return Run(**dict(row._mapping) | {"state": RunState(row.state)})
 
 
