@@ -15,7 +15,8 @@ import twinline_launcher.app
 from twinline_cli import home as client_home
 from twinline_cli.terminal import BOLD, colour
 from twinline_kit import logs, loops, telemetry
-from twinline_kit.server import App, Bound, Listen, serving, stop_signals, working
+from twinline_kit.app import App, stop_signals, working
+from twinline_kit.server import Bound, Listen, serving
 from twinline_kit.tls import Identity
 from twinline_suite import settings
 from twinline_suite.example_files import shown_folder

@@ -8,19 +8,20 @@ from typing import TypeVar
 import grpc.aio
 
 from tests.peers.authority import Certificates
-from twinline_kit import server
+from twinline_kit.app import App, working
 from twinline_kit.client import api_channel, mesh_channel
+from twinline_kit.server import Bound, serving
 from twinline_kit.settings import ServiceSettings
 
 SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
-Build = Callable[[SettingsT], AbstractAsyncContextManager[server.App]]
+Build = Callable[[SettingsT], AbstractAsyncContextManager[App]]
 
 
 @dataclass
 class Served:
     """A running service. Channels are closed with it."""
 
-    bound: server.Bound
+    bound: Bound
     certificates: Certificates
     people: Mapping[str, str]
     """Token by person, as the keys service of this test knows them."""
@@ -58,8 +59,8 @@ async def serve(
     """Start what `build` makes of `settings`, with its background work, until the block ends."""
     async with (
         build(settings) as app,
-        server.serving(settings.listen(), app.services, identity=settings.identity(), verifier=app.verifier) as bound,
-        server.working(app.background),
+        serving(settings.listen(), app.services, identity=settings.identity(), verifier=app.verifier) as bound,
+        working(app.background),
     ):
         served = Served(bound, certificates, {} if people is None else people)
         try:

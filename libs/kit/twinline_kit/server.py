@@ -1,29 +1,22 @@
-"""Runs services: one grpc.aio server with an API port (TLS and tokens) and a mesh port (mutual TLS)."""
+"""One grpc.aio server with an API port (TLS and tokens) and a mesh port (mutual TLS)."""
 
-import asyncio
 import errno
 import logging
-import signal
 import socket
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import grpc
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped, unused-ignore]
 from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped, unused-ignore]
 
-from twinline_kit import auth, interceptors, logs, loops, telemetry
+from twinline_kit import auth, interceptors
 from twinline_kit.auth import Access, TokenVerifier
 from twinline_kit.client import MAX_MESSAGE, MAX_METADATA, Options
-from twinline_kit.errors import Error, FailedPrecondition
+from twinline_kit.errors import FailedPrecondition
 from twinline_kit.tls import Identity
-
-if TYPE_CHECKING:
-    from twinline_kit.settings import ServiceSettings
 
 log = logging.getLogger(__name__)
 
@@ -88,19 +81,6 @@ class Bound:
     mesh: str
 
 
-Background = Callable[[], Awaitable[None]]
-"""Work beside the RPCs, until it is cancelled."""
-
-
-@dataclass(frozen=True)
-class App:
-    """What a service package's `build` makes: its gRPC services, who checks tokens, and its background work."""
-
-    services: Sequence[Service]
-    verifier: TokenVerifier
-    background: Sequence[Background] = field(default=())
-
-
 @asynccontextmanager
 async def serving(
     listen: Listen, services: Sequence[Service], *, identity: Identity, verifier: TokenVerifier, grace: float = 5.0
@@ -125,83 +105,6 @@ async def serving(
         await checker.enter_graceful_shutdown()
         await server.stop(grace)
         log.info("stopped serving")
-
-
-async def run(listen: Listen, services: Sequence[Service], *, identity: Identity, verifier: TokenVerifier) -> None:
-    """`serving` until SIGTERM or SIGINT."""
-    with stop_signals() as stopped:
-        async with serving(listen, services, identity=identity, verifier=verifier):
-            await stopped.wait()
-
-
-S = TypeVar("S", bound="ServiceSettings")
-
-
-def run_app(settings: type[S], build: Callable[[S], AbstractAsyncContextManager[App]]) -> None:
-    """All that a service's `__main__` does: settings, logs, telemetry, loop, `build`, serve until SIGTERM or SIGINT.
-
-    What cannot start says why on standard error and exits with status 1.
-    """
-    loops.use_uvloop_if_there()
-    logs.setup(settings.service_name())
-    telemetry.start(settings.service_name())
-    try:
-        asyncio.run(serve_app(settings.read(), build))
-    except Error as error:
-        sys.exit(f"twinline {settings.service_name()}: {error.message} ({error.reason})")
-    finally:
-        telemetry.stop()
-
-
-async def serve_app(settings: S, build: Callable[[S], AbstractAsyncContextManager[App]]) -> None:
-    """Build, serve, and do the background work until SIGTERM or SIGINT."""
-    with stop_signals() as stopped:
-        async with (
-            build(settings) as app,
-            serving(settings.listen(), app.services, identity=settings.identity(), verifier=app.verifier),
-            working(app.background),
-        ):
-            loops.spare_the_collector()
-            await stopped.wait()
-
-
-@asynccontextmanager
-async def working(background: Sequence[Background]) -> AsyncIterator[None]:
-    """Do the background work within the block. Work that fails ends the block, and its error comes out here."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(_to_coroutine(work)) for work in background]
-            yield
-            for task in tasks:
-                task.cancel()
-    except BaseExceptionGroup as several:
-        raise several.exceptions[0] from several
-
-
-@contextmanager
-def stop_signals() -> Iterator[asyncio.Event]:
-    """An event that the first SIGTERM or SIGINT sets; the second one does what it does by default."""
-    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
-    numbers = (signal.SIGTERM, signal.SIGINT)
-
-    def release() -> None:
-        for number in numbers:
-            loop.remove_signal_handler(number)
-
-    def stop() -> None:
-        stopped.set()
-        release()
-
-    for number in numbers:
-        loop.add_signal_handler(number, stop)
-    try:
-        yield stopped
-    finally:
-        release()
-
-
-async def _to_coroutine(work: Background) -> None:
-    await work()
 
 
 async def _register(server: grpc.aio.Server, services: Sequence[Service], checker: health.aio.HealthServicer) -> None:

@@ -2,7 +2,7 @@
 
 from twinline_agent_gateway import app
 from twinline_agent_gateway.settings import Settings
-from twinline_kit.server import run_app
+from twinline_kit.app import run_app
 
 
 def main() -> None:

@@ -21,9 +21,10 @@ from twinline_agent_gateway.shepherd import Shepherd
 from twinline_agent_gateway.store import AgentStore, PresenceStore
 from twinline_agent_gateway.streams import Writers
 from twinline_kit import clock, db
+from twinline_kit.app import App
 from twinline_kit.client import mesh_channel
 from twinline_kit.ids import new_id
-from twinline_kit.server import App, Service
+from twinline_kit.server import Service
 from twinline_kit.verifier import KeysVerifier
 
 

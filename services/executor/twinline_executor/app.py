@@ -29,9 +29,10 @@ from twinline_executor.store.targets import TargetStore
 from twinline_executor.target_service import TargetService
 from twinline_executor.watching import Watching
 from twinline_kit import clock, db
+from twinline_kit.app import App
 from twinline_kit.client import mesh_channel
 from twinline_kit.ids import new_id
-from twinline_kit.server import App, Service
+from twinline_kit.server import Service
 from twinline_kit.verifier import KeysVerifier
 
 

@@ -15,7 +15,8 @@ from twinline_keys.service import CertificateService, CloudKeyService, Credentia
 from twinline_keys.settings import Settings
 from twinline_keys.store import CloudKeyStore, CredentialStore, PeopleStore, SealStore
 from twinline_kit import clock, db
-from twinline_kit.server import App, Service
+from twinline_kit.app import App
+from twinline_kit.server import Service
 from twinline_kit.tls import Authority
 
 

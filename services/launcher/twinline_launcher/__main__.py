@@ -1,6 +1,6 @@
 """Run the launcher until SIGTERM or SIGINT: `python -m twinline_launcher`."""
 
-from twinline_kit.server import run_app
+from twinline_kit.app import run_app
 from twinline_launcher import app
 from twinline_launcher.settings import Settings
 

@@ -10,8 +10,9 @@ import sqlalchemy as sa
 
 from twinline.launcher.v1 import catalog_pb2_grpc, servers_pb2_grpc
 from twinline_kit import clock, db
+from twinline_kit.app import App
 from twinline_kit.client import mesh_channel
-from twinline_kit.server import App, Service
+from twinline_kit.server import Service
 from twinline_kit.verifier import KeysVerifier
 from twinline_launcher import access
 from twinline_launcher.agents import Agents

@@ -17,9 +17,10 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc  # type:
 from tests.peers.authority import Certificates
 from tests.service.kit.conftest import ANYWHERE, Keep
 from tests.service.kit.echo import NAME, SERVICE, Echo, People
+from twinline_kit.app import working
 from twinline_kit.client import api_channel
 from twinline_kit.errors import Unavailable
-from twinline_kit.server import Bound, CannotListen, Listen, PortInUse, serving, working
+from twinline_kit.server import Bound, CannotListen, Listen, PortInUse, serving
 
 
 async def test_a_taken_port_says_what_to_do(bound: Bound, authority: Certificates) -> None:
@@ -122,7 +123,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pydantic_settings import SettingsConfigDict
 from tests.service.kit.echo import SERVICE, People
-from twinline_kit.server import App, run_app
+from twinline_kit.app import App, run_app
 from twinline_kit.settings import ServiceSettings
 
 class Settings(ServiceSettings):

@@ -1,0 +1,97 @@
+"""A service as a process: its gRPC services with the work beside them, from settings to SIGTERM."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from twinline_kit import logs, loops, telemetry
+from twinline_kit.auth import TokenVerifier
+from twinline_kit.errors import Error
+from twinline_kit.server import Service, serving
+from twinline_kit.settings import ServiceSettings
+
+Background = Callable[[], Awaitable[None]]
+"""Work beside the RPCs, until it is cancelled."""
+
+
+@dataclass(frozen=True)
+class App:
+    """What a service package's `build` makes: its gRPC services, who checks tokens, and its background work."""
+
+    services: Sequence[Service]
+    verifier: TokenVerifier
+    background: Sequence[Background] = field(default=())
+
+
+S = TypeVar("S", bound=ServiceSettings)
+
+
+def run_app(settings: type[S], build: Callable[[S], AbstractAsyncContextManager[App]]) -> None:
+    """All that a service's `__main__` does: settings, logs, telemetry, loop, `build`, serve until SIGTERM or SIGINT.
+
+    What cannot start says why on standard error and exits with status 1.
+    """
+    loops.use_uvloop_if_there()
+    logs.setup(settings.service_name())
+    telemetry.start(settings.service_name())
+    try:
+        asyncio.run(_serve(settings.read(), build))
+    except Error as error:
+        sys.exit(f"twinline {settings.service_name()}: {error.message} ({error.reason})")
+    finally:
+        telemetry.stop()
+
+
+async def _serve(settings: S, build: Callable[[S], AbstractAsyncContextManager[App]]) -> None:
+    """Build, serve, and do the background work until SIGTERM or SIGINT."""
+    with stop_signals() as stopped:
+        async with (
+            build(settings) as app,
+            serving(settings.listen(), app.services, identity=settings.identity(), verifier=app.verifier),
+            working(app.background),
+        ):
+            loops.spare_the_collector()
+            await stopped.wait()
+
+
+@asynccontextmanager
+async def working(background: Sequence[Background]) -> AsyncIterator[None]:
+    """Do the background work within the block. Work that fails ends the block, and its error comes out here."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_to_coroutine(work)) for work in background]
+            yield
+            for task in tasks:
+                task.cancel()
+    except BaseExceptionGroup as several:
+        raise several.exceptions[0] from several
+
+
+@contextmanager
+def stop_signals() -> Iterator[asyncio.Event]:
+    """An event that the first SIGTERM or SIGINT sets; the second one does what it does by default."""
+    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+
+    def release() -> None:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+    def stop() -> None:
+        stopped.set()
+        release()
+
+    for number in numbers:
+        loop.add_signal_handler(number, stop)
+    try:
+        yield stopped
+    finally:
+        release()
+
+
+async def _to_coroutine(work: Background) -> None:
+    await work()
