@@ -93,6 +93,10 @@ class ActiveRun:
         for task in self.tasks.values():
             task.masker = MaskEverything()
 
+    def settled(self) -> bool:
+        """Whether nothing is left to do."""
+        return all(task.settled for task in self.tasks.values())
+
     def late(self) -> bool:
         """Whether the time to reach hosts is over."""
         return time.monotonic() > self.deadline

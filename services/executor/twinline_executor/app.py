@@ -12,6 +12,7 @@ from twinline.executor.v1 import runs_pb2_grpc, scripts_pb2_grpc, targets_pb2_gr
 from twinline_executor import access
 from twinline_executor.agent_line import AgentLine
 from twinline_executor.bell import Bell
+from twinline_executor.credentials import Credentials
 from twinline_executor.dispatcher import Dispatcher
 from twinline_executor.planner import Planner
 from twinline_executor.recorder import Recorder
@@ -54,10 +55,11 @@ async def build(settings: Settings) -> AsyncIterator[App]:
 def _app(settings: Settings, engine: sa.Engine, keys: grpc.aio.Channel, gateway: grpc.aio.Channel | None) -> App:
     replica = settings.replica or new_id("replica")
     targets, scripts, runs, output = TargetStore(engine), ScriptStore(engine), RunStore(engine), OutputStore(engine)
-    bell = Bell()
+    owners, bell = OwnerStore(engine), Bell()
     recorder = Recorder(ResultStore(engine), output, bell, clock=clock.now, max_output=settings.max_output)
     dispatcher = Dispatcher(
-        replica, owners=OwnerStore(engine), scripts=scripts, keys=keys, recorder=recorder,
+        replica, owners=owners, scripts=scripts, recorder=recorder,
+        credentials=Credentials(keys, owners, recorder, unknown_after=settings.unknown_after),
         ssh=SshLine(targets, recorder, Signer(keys), settings),
         agents=AgentLine(gateway, replica, runs, recorder, settings),
         settings=settings, clock=clock.now,

@@ -7,23 +7,18 @@ from what is stored. Nothing else needs to be known, since hosts keep the truth.
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import grpc.aio
-
-from twinline.keys.v1 import credentials_pb2 as keys_pb
-from twinline.keys.v1 import credentials_pb2_grpc as keys_rpc
 from twinline_executor.active import ActiveRun, ActiveTask
 from twinline_executor.agent_line import AgentLine
-from twinline_executor.environment import credentials, run_env
-from twinline_executor.errors import CredentialMalformed
+from twinline_executor.credentials import Credentials
+from twinline_executor.environment import run_env
 from twinline_executor.inputs import check_size
 from twinline_executor.recorder import Recorder
 from twinline_executor.rows import Run, Task
 from twinline_executor.settings import Settings
 from twinline_executor.ssh_line import SshLine
-from twinline_executor.ssh_login import PASSING
 from twinline_executor.states import ENDED, Event, Line, RunState
 from twinline_executor.store.owners import OwnerStore
 from twinline_executor.store.scripts import ScriptStore
@@ -41,13 +36,13 @@ class Dispatcher:
     """Everything in flight on this replica."""
 
     def __init__(
-        self, replica: str, *, owners: OwnerStore, scripts: ScriptStore, keys: grpc.aio.Channel, recorder: Recorder,
+        self, replica: str, *, owners: OwnerStore, scripts: ScriptStore, credentials: Credentials, recorder: Recorder,
         ssh: SshLine, agents: AgentLine, settings: Settings, clock: Clock,
     ) -> None:  # fmt: skip
         self.replica = replica
         self._owners = owners
         self._scripts = scripts
-        self._keys = keys_rpc.CredentialServiceStub(keys)
+        self._credentials = credentials
         self._recorder = recorder
         self._ssh = ssh
         self._agents = agents
@@ -130,7 +125,8 @@ class Dispatcher:
             followable = await self._prepared(run)
         except Error as error:
             self._refuse(run, error.reason, error.message)
-            followable = await self._masked(run)
+            await self._credentials.mask(run)
+            followable = not run.settled()
         if not followable:
             return
         await self._ready.wait()
@@ -142,63 +138,19 @@ class Dispatcher:
     async def _prepared(self, run: ActiveRun) -> bool:
         """Get all that a delivery needs. False when nothing is left to do; raises what stands in the way."""
         run.script = await self._script(run.run)
-        opened = await self._opened(run, credentials(run.run))
+        opened = await self._credentials.open(run)
         if opened is None:
             return False
-        run.share_secrets(list(opened.values()))
-        env = run_env(run.run, {name: _text(name, value) for name, value in opened.items()})
+        env = run_env(run.run, opened)
         check_size(env)
         run.env = env
         return True
-
-    async def _masked(self, run: ActiveRun) -> bool:
-        """Get what following needs where nothing can be delivered: the secrets in the output. False as above."""
-        secrets: list[bytes] = []
-        lost: list[str] = []
-        for name in sorted(credentials(run.run)):
-            if all(task.settled for task in run.tasks.values()):
-                return False
-            try:
-                opened = await self._opened(run, {name})
-            except Error:
-                lost.append(name)
-            else:
-                secrets += (opened or {}).values()
-        run.share_secrets(secrets)
-        if lost:
-            run.mask_everything(
-                f"output is masked whole from where it was followed anew: credential {', '.join(lost)} cannot be opened"
-            )
-        return not all(task.settled for task in run.tasks.values())
 
     async def _script(self, run: Run) -> bytes:
         if not run.script:
             command = run.command.encode()
             return command if command.startswith(b"#!") else SHELL + command
         return (await asyncio.to_thread(self._scripts.get, run.script, run.revision)).source
-
-    async def _opened(self, run: ActiveRun, names: Collection[str]) -> Mapping[str, bytes] | None:
-        """These credentials' values; None when the time to reach hosts, or the run, was over before."""
-        failures = 0
-        while names:
-            try:
-                answer = await self._keys.OpenCredentials(keys_pb.OpenCredentialsRequest(names=sorted(names)))
-                return answer.values
-            except PASSING as error:
-                self._keys_unavailable(run, error)
-                if not run.tasks or all(task.settled for task in run.tasks.values()):
-                    return None
-                failures += 1
-                await asyncio.sleep(backoff(failures))
-        return {}
-
-    def _keys_unavailable(self, run: ActiveRun, error: Error) -> None:
-        message = f"the keys service does not answer: {error.message}"
-        for task in list(run.tasks.values()):
-            if not task.settled and task.out_of_reach(
-                "KEYS_UNAVAILABLE", message, unknown_after=self._settings.unknown_after
-            ):
-                self._recorder.note(task)
 
     def _refuse(self, run: ActiveRun, reason: str, message: str) -> None:
         """Deliver nothing of this run any more. What may be on its host is followed: that needs no secrets."""
@@ -270,15 +222,3 @@ class Dispatcher:
         for run_id in await asyncio.to_thread(self._owners.canceled, self.replica, known):
             if run := self._runs.get(run_id):
                 self._cancel(run)
-
-
-def _text(name: str, value: bytes) -> str:
-    try:
-        text = value.decode()
-    except UnicodeDecodeError:
-        text = "\0"
-    if "\0" in text:
-        raise CredentialMalformed(
-            f"credential {name} is not text; store it encoded, such as in base64", credential=name
-        )
-    return text

@@ -1,5 +1,7 @@
 """What a script finds in its environment beside its inputs, and the span that its trace context names."""
 
+from collections.abc import Mapping
+
 from opentelemetry import propagate, trace
 
 from twinline_executor.active import ActiveTask
@@ -7,13 +9,7 @@ from twinline_executor.rows import Run
 from twinline_kit import telemetry, values
 
 
-def credentials(run: Run) -> set[str]:
-    """The names of the credentials that a run's inputs need."""
-    parsed = [values.parse(text) for text in run.inputs.values()]
-    return {name for value in parsed if value is not None for name in value.credentials()}
-
-
-def run_env(run: Run, opened: dict[str, str]) -> dict[str, str]:
+def run_env(run: Run, opened: Mapping[str, str]) -> dict[str, str]:
     """The variables that all tasks of a run share."""
     env = {"TWINLINE_RUN": run.id}
     for name, text in run.inputs.items():

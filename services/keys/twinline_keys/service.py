@@ -188,11 +188,14 @@ class CredentialService(credentials_pb2_grpc.CredentialServiceServicer):
             if len(request.names) > MOST_OPENED:
                 raise InvalidArgument(f"names are more than {MOST_OPENED}: ask in several calls", field="names")
             wanted = [names.credential_name(name) for name in request.names]
-            return credentials_pb2.OpenCredentialsResponse(values=await to_thread(self._open, wanted))
+            return await to_thread(self._open, wanted)
 
-    def _open(self, wanted: list[str]) -> dict[str, bytes]:
-        sealed = self._store.named(wanted)
-        return {name: self._sealer.open(CREDENTIAL, name, value) for name, value in sealed.items()}
+    def _open(self, wanted: list[str]) -> credentials_pb2.OpenCredentialsResponse:
+        rows = self._store.named(wanted)
+        return credentials_pb2.OpenCredentialsResponse(
+            values={row.name: self._sealer.open(CREDENTIAL, row.name, row.sealed) for row in rows},
+            update_times={row.name: convert.timestamp(row.update_time) for row in rows},
+        )
 
 
 class PeopleService(people_pb2_grpc.PeopleServiceServicer):

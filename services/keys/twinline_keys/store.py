@@ -106,15 +106,15 @@ class CredentialStore:
             following = select(Credential).where(col(Credential.name) > after).order_by(col(Credential.name))
             return session.exec(following.limit(limit)).all()
 
-    def named(self, names: Sequence[str]) -> dict[str, bytes]:
-        """The sealed values of all `names`. Raises CredentialNotFound when any is unknown."""
+    def named(self, names: Sequence[str]) -> Sequence[Credential]:
+        """All of `names`. Raises CredentialNotFound when any is unknown."""
         with Session(self._engine) as session:
             rows = session.exec(select(Credential).where(col(Credential.name).in_(names))).all()
         if missing := sorted(set(names) - {row.name for row in rows}):
             raise CredentialNotFound(
                 f"no credential {', '.join(missing)}: set it before the run", credentials=" ".join(missing)
             )
-        return {row.name: row.sealed for row in rows}
+        return rows
 
     def delete(self, name: str) -> None:
         """Delete one. Raises CredentialNotFound."""

@@ -159,6 +159,25 @@ async def test_a_lost_credential_leaves_running_tasks_their_end_and_hides_their_
         assert await executor.output(task) == b"begun\n" + b"*" * len("hunter2\n")
 
 
+async def test_a_credential_that_was_set_anew_hides_the_output_of_what_ran_with_the_value_before(
+    start_executor: Start, host: Sshd
+) -> None:
+    command = 'echo begun; while [ ! -e $HOME/go ]; do sleep 0.05; done; echo "$P"'
+    async with start_executor() as executor:
+        await executor.add_host(host)
+        await executor.set_credential("PASSWORD", b"hunter2")
+        started = await executor.start(command, "web-1", inputs={"P": "cred:PASSWORD"})
+        task = await executor.task_becomes(started.id, Task.STATE_RUNNING)
+        pieces = executor.runs.ReadOutput(runs_pb2.ReadOutputRequest(task=task.id, follow=True))
+        assert (await anext(aiter(pieces))).data == b"begun\n"
+        await executor.set_credential("PASSWORD", b"hunter3")
+    async with start_executor() as executor:
+        (host.home / "go").touch()
+        task = await executor.task_becomes(started.id, Task.STATE_SUCCEEDED)
+        assert "credential PASSWORD was set anew meanwhile" in task.message
+        assert await executor.output(task) == b"begun\n" + b"*" * len("hunter2\n")
+
+
 async def test_a_restarted_executor_goes_on_where_the_output_ends(start_executor: Start, host: Sshd) -> None:
     async with start_executor() as executor:
         await executor.add_host(host)

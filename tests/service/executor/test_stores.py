@@ -58,10 +58,11 @@ def test_the_migrations_make_the_tables_that_the_code_expects(engine: sa.Engine)
         assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
 
 
-def test_runs_of_before_they_counted_changes_go_on_where_their_tasks_are(engine: sa.Engine) -> None:
+def test_runs_of_the_first_tables_go_on_where_their_tasks_are(engine: sa.Engine) -> None:
     new_run(engine)
     with engine.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE runs DROP COLUMN changes")
+        connection.exec_driver_sql("ALTER TABLE runs DROP COLUMN credentials")
         connection.exec_driver_sql("UPDATE tasks SET change = 70 WHERE id = 'task-1'")
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
     db.migrate(engine, "twinline_executor")

@@ -32,11 +32,13 @@ async def test_names_are_listed_page_by_page(credentials: Credentials) -> None:
     assert second.next_page_token == ""
 
 
-async def test_setting_again_moves_the_time(credentials: Credentials) -> None:
+async def test_setting_again_moves_the_time(credentials: Credentials, opener: Credentials) -> None:
     first = await credentials.SetCredential(pb.SetCredentialRequest(name="DB", value=b"x"))
     second = await credentials.SetCredential(pb.SetCredentialRequest(name="DB", value=b"x"))
     assert second.update_time.ToDatetime() > first.update_time.ToDatetime()
     assert list((await credentials.ListCredentials(pb.ListCredentialsRequest())).credentials) == [second]
+    opened = await opener.OpenCredentials(pb.OpenCredentialsRequest(names=["DB"]))
+    assert opened.update_times["DB"] == second.update_time
 
 
 async def test_twenty_writers_at_once_leave_one_value(credentials: Credentials, opener: Credentials) -> None:

@@ -32,6 +32,7 @@ TEXT_THAT_IS_ANSWERED = {
     "twinline.keys.v1.Credential.name",
     "twinline.keys.v1.ListCredentialsResponse.next_page_token",
     "twinline.keys.v1.OpenCredentialsResponse.ValuesEntry.key",
+    "twinline.keys.v1.OpenCredentialsResponse.UpdateTimesEntry.key",
     "twinline.keys.v1.Person.name",
 }
 PASSPHRASE, VALUE = "a passphrase to look for", b"a credential to look for"

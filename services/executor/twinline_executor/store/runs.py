@@ -29,7 +29,7 @@ class RunStore:
         """Store a run and all its tasks, or return the run that its request_id made before."""
         try:
             with self._engine.begin() as connection:
-                connection.execute(sa.insert(runs), asdict(run) | {"changes": len(planned)})
+                connection.execute(sa.insert(runs), asdict(run) | {"changes": len(planned), "credentials": {}})
                 rows = [_task_values(task, change) for change, task in enumerate(planned, 1)]
                 connection.execute(_INSERT_TASKS, rows)
         except IntegrityError:

@@ -26,7 +26,7 @@ from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"twinline/keys/v1/credentials.proto\x12\x10twinline.keys.v1\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"K\n\nCredential\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\x0bupdate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"8\n\x14SetCredentialRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\x05value\x18\x02 \x01(\x0c\x42\x03\x80\x01\x01\"?\n\x16ListCredentialsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"e\n\x17ListCredentialsResponse\x12\x31\n\x0b\x63redentials\x18\x01 \x03(\x0b\x32\x1c.twinline.keys.v1.Credential\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\'\n\x17\x44\x65leteCredentialRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\'\n\x16OpenCredentialsRequest\x12\r\n\x05names\x18\x01 \x03(\t\"\x94\x01\n\x17OpenCredentialsResponse\x12J\n\x06values\x18\x01 \x03(\x0b\x32\x35.twinline.keys.v1.OpenCredentialsResponse.ValuesEntryB\x03\x80\x01\x01\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\x32\x91\x03\n\x11\x43redentialService\x12U\n\rSetCredential\x12&.twinline.keys.v1.SetCredentialRequest\x1a\x1c.twinline.keys.v1.Credential\x12\x66\n\x0fListCredentials\x12(.twinline.keys.v1.ListCredentialsRequest\x1a).twinline.keys.v1.ListCredentialsResponse\x12U\n\x10\x44\x65leteCredential\x12).twinline.keys.v1.DeleteCredentialRequest\x1a\x16.google.protobuf.Empty\x12\x66\n\x0fOpenCredentials\x12(.twinline.keys.v1.OpenCredentialsRequest\x1a).twinline.keys.v1.OpenCredentialsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"twinline/keys/v1/credentials.proto\x12\x10twinline.keys.v1\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"K\n\nCredential\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\x0bupdate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"8\n\x14SetCredentialRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\x05value\x18\x02 \x01(\x0c\x42\x03\x80\x01\x01\"?\n\x16ListCredentialsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"e\n\x17ListCredentialsResponse\x12\x31\n\x0b\x63redentials\x18\x01 \x03(\x0b\x32\x1c.twinline.keys.v1.Credential\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\'\n\x17\x44\x65leteCredentialRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\'\n\x16OpenCredentialsRequest\x12\r\n\x05names\x18\x01 \x03(\t\"\xb6\x02\n\x17OpenCredentialsResponse\x12J\n\x06values\x18\x01 \x03(\x0b\x32\x35.twinline.keys.v1.OpenCredentialsResponse.ValuesEntryB\x03\x80\x01\x01\x12P\n\x0cupdate_times\x18\x02 \x03(\x0b\x32:.twinline.keys.v1.OpenCredentialsResponse.UpdateTimesEntry\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\x1aN\n\x10UpdateTimesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp:\x02\x38\x01\x32\x91\x03\n\x11\x43redentialService\x12U\n\rSetCredential\x12&.twinline.keys.v1.SetCredentialRequest\x1a\x1c.twinline.keys.v1.Credential\x12\x66\n\x0fListCredentials\x12(.twinline.keys.v1.ListCredentialsRequest\x1a).twinline.keys.v1.ListCredentialsResponse\x12U\n\x10\x44\x65leteCredential\x12).twinline.keys.v1.DeleteCredentialRequest\x1a\x16.google.protobuf.Empty\x12\x66\n\x0fOpenCredentials\x12(.twinline.keys.v1.OpenCredentialsRequest\x1a).twinline.keys.v1.OpenCredentialsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,6 +37,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SETCREDENTIALREQUEST'].fields_by_name['value']._serialized_options = b'\200\001\001'
   _globals['_OPENCREDENTIALSRESPONSE_VALUESENTRY']._loaded_options = None
   _globals['_OPENCREDENTIALSRESPONSE_VALUESENTRY']._serialized_options = b'8\001'
+  _globals['_OPENCREDENTIALSRESPONSE_UPDATETIMESENTRY']._loaded_options = None
+  _globals['_OPENCREDENTIALSRESPONSE_UPDATETIMESENTRY']._serialized_options = b'8\001'
   _globals['_OPENCREDENTIALSRESPONSE'].fields_by_name['values']._loaded_options = None
   _globals['_OPENCREDENTIALSRESPONSE'].fields_by_name['values']._serialized_options = b'\200\001\001'
   _globals['_CREDENTIAL']._serialized_start=118
@@ -52,9 +54,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OPENCREDENTIALSREQUEST']._serialized_start=462
   _globals['_OPENCREDENTIALSREQUEST']._serialized_end=501
   _globals['_OPENCREDENTIALSRESPONSE']._serialized_start=504
-  _globals['_OPENCREDENTIALSRESPONSE']._serialized_end=652
-  _globals['_OPENCREDENTIALSRESPONSE_VALUESENTRY']._serialized_start=607
-  _globals['_OPENCREDENTIALSRESPONSE_VALUESENTRY']._serialized_end=652
-  _globals['_CREDENTIALSERVICE']._serialized_start=655
-  _globals['_CREDENTIALSERVICE']._serialized_end=1056
+  _globals['_OPENCREDENTIALSRESPONSE']._serialized_end=814
+  _globals['_OPENCREDENTIALSRESPONSE_VALUESENTRY']._serialized_start=689
+  _globals['_OPENCREDENTIALSRESPONSE_VALUESENTRY']._serialized_end=734
+  _globals['_OPENCREDENTIALSRESPONSE_UPDATETIMESENTRY']._serialized_start=736
+  _globals['_OPENCREDENTIALSRESPONSE_UPDATETIMESENTRY']._serialized_end=814
+  _globals['_CREDENTIALSERVICE']._serialized_start=817
+  _globals['_CREDENTIALSERVICE']._serialized_end=1218
 # @@protoc_insertion_point(module_scope)
