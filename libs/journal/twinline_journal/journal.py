@@ -59,6 +59,8 @@ class Journal:
         if status.state in (State.ABSENT, State.ACCEPTED):
             self._run("start", stdin=frame(spec))
             status = self.status(spec.task_id)
+            if status.state is State.ABSENT:
+                raise JournalError(f"the runner did nothing with task {spec.task_id}: look at the disk of this host")
         return status
 
     def status(self, task_id: str) -> Status:
@@ -137,12 +139,14 @@ class Journal:
 
     def _runner(self) -> Path:
         """The runner's file; tasks keep using theirs when this package is replaced under them."""
-        path = self._root / runner_name()
-        if not path.exists():
+        path, text = self._root / runner_name(), runner()
+        if not path.exists() or path.stat().st_size != len(text):  # a power cut can leave it empty
             self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
             copy = path.with_name(f"{path.name}.{os.getpid()}-{os.urandom(4).hex()}")
-            copy.touch(mode=0o600, exist_ok=False)
-            copy.write_bytes(runner())
+            with os.fdopen(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
             copy.replace(path)
         return path
 

@@ -12,12 +12,13 @@
 #   env      start      0600; gone once `lead` has read it
 #   pid      supervise  line 1, created exclusively: whoever creates it, and nobody else, may start the script
 #            lead       line 2: process group, its start time, when
-#   output   the script stdout and stderr, append only
+#   pipe     start; gone once `supervise` has opened it
+#   output   the copier, a `tee` from that pipe: the script stdout and stderr, append only
 #   stop     cancel, or the watchdog: why the script is being ended
 #   exit     supervise  one line, by rename
 #
-# Needs Linux, a POSIX sh (dash, bash, busybox) and awk, date, dd, du, env, find, head, id, ls, mkdir, mv, rm, rmdir,
-# sleep; and setsid, or else perl. Times are hundredths of a second, for sh has no fractions.
+# Needs Linux, a POSIX sh (dash, bash, busybox) and awk, cat, date, dd, du, env, find, head, id, ls, mkdir, mkfifo, mv,
+# rm, rmdir, sleep, tee; and setsid, or else perl. Times are hundredths of a second, for sh has no fractions.
 set -u
 
 say() { printf 'twinline-status id=%s state=%s %s\n' "$id" "$state" "$detail" >&2; }
@@ -25,14 +26,14 @@ die() { printf 'twinline: %s\n' "$*" >&2; exit 1; }
 
 # --- the host ---------------------------------------------------------------------------------------------------------
 
-# $since = start time of process $1, $pgrp its group; fails when it is gone or a zombie. The name in /proc/PID/stat may
+# $since = start time of process $1, $pgrp its group, $mode its state; fails when it is gone or a zombie. The name in /proc/PID/stat may
 # hold anything, blanks, brackets and newlines too, so fields are counted from the last bracket.
 since() {
-    since= pgrp= stat= part=
+    since= pgrp= mode= stat= part=
     [ -r "/proc/$1/stat" ] || return 1
     { while read -r part; do stat="$stat $part"; done <"/proc/$1/stat"; } 2>/dev/null
     set -- ${stat##*) }
-    [ $# -ge 20 ] && [ "$1" != Z ] && [ "$1" != X ] && since=${20} pgrp=$3
+    [ $# -ge 20 ] && [ "$1" != Z ] && [ "$1" != X ] && since=${20} pgrp=$3 mode=$1
 }
 
 alive() { [ -n "$1" ] && since "$1" && [ "$since" = "$2" ]; }
@@ -64,7 +65,7 @@ create() {
 # $group starts a command in a process group of its own, $detach also lets go of it, without `&` (see wait_for_lead):
 # a setsid that leads a group forks, hence two of them detach.
 find_group() {
-    for tool in awk env id; do command -v $tool >/dev/null || die "no $tool on this host: install it"; done
+    for tool in awk env id mkfifo tee; do command -v $tool >/dev/null || die "no $tool on this host: install it"; done
     if command -v setsid >/dev/null; then group=setsid detach='setsid setsid'
     elif command -v perl >/dev/null; then
         group='perl -MPOSIX -e setsid;exec@ARGV' detach='perl -MPOSIX -e fork&&exit;setsid;exec@ARGV'
@@ -170,6 +171,7 @@ settled() {
 
 receive() {
     [ -z "$env" ] || printf %b "$env" >"env$suffix" || discard "cannot write $dir/env"
+    mkfifo "pipe$suffix" || discard "cannot make $dir/pipe: the journal needs a file system with pipes"
     head -c "$bytes" >"script$suffix"
     file_size "script$suffix"
     [ "$size" = "$bytes" ] || discard "script of $id came incomplete, $size of $bytes bytes: send it again"
@@ -180,7 +182,7 @@ EOF
 }
 
 discard() {
-    rm -f "env$suffix" "script$suffix"
+    rm -f "env$suffix" "script$suffix" "pipe$suffix"
     rmdir "$dir" 2>/dev/null
     die "$@"
 }
@@ -188,14 +190,39 @@ discard() {
 # --- supervise: one process per task ----------------------------------------------------------------------------------
 
 supervise() {
-    read_task && claim || { rm -f "env$suffix"; exit; }
+    read_task && claim || { rm -f "env$suffix" "pipe$suffix"; exit; }
     find_group
-    watch &
+    copy
+    watch 5>&- &
     watchdog=$!
     set -- $(wait_for_lead)
+    exec 5>&-
     [ $# = 2 ] || exit 1            # the waiter was killed: how the script ended is not known, so nothing is said
     conclude "$1" "$2"
 }
+
+# The script writes to a pipe (5), not to `output` itself, which `> /dev/stderr` in a script would empty. The copier takes
+# it from there (4) and only ever appends; where the disk is full, `tee` drops what comes and the script goes on. Opened
+# both ways first, because either end would wait for the other.
+copy() {
+    exec 3<>"pipe$suffix" 4<"pipe$suffix" 5>"pipe$suffix" 3>&-
+    rm -f "pipe$suffix"
+    tee -a output <&4 >/dev/null 2>&1 4<&- 5>&- &
+    copier=$!
+    since "$copier"; copier_since=$since
+}
+
+# All that was written before now is in `output`: the copier has ended, or sleeps, which it does at an empty pipe only.
+# What processes that the script left behind write from here on goes nowhere, and does not end them.
+finish_copy() {
+    while alive "$copier" "$copier_since"; do
+        [ "$mode" != S ] || { drain; kill "$copier"; wait "$copier"; return; }
+        nap 1
+    done
+    wait "$copier" || lost=1
+}
+
+drain() { cat <&4 >/dev/null 2>&1 4<&- & }
 
 # Prints exit status and signal. In awk, because $? of sh is 137 for `exit 137` and for a SIGKILL alike. What awk's
 # system() returns for a SIGKILL differs (256 + 9, the raw wait status, that over 256), so it is tried first. Not in the
@@ -226,7 +253,7 @@ lead() {
     since $$; read_epoch
     echo "group $$ $since $epoch" >>pid || exit 126
     [ ! -e stop ] || exit 0
-    exec </dev/null >>output 2>&1
+    exec </dev/null >&5 2>&1 4<&- 5>&-
     mkdir work; cd work || exit 126
     interpreter "$dir/script$suffix"
     account
@@ -279,9 +306,11 @@ watch() {
         wait "$nap" || sleep 1
         nap=
         trim
+        [ -z "$copier" ] || alive "$copier" "$copier_since" || { copier=; drain; }     # or the script would wait for it
         read_pid
-        alive "$lead" "$lead_since" || { [ -z "$lead" ] && alive "$sup" "$sup_since"; } || exit 0
+        alive "$lead" "$lead_since" || { [ -z "$lead" ] && alive "$sup" "$sup_since"; } || break
     done
+    alive "$sup" "$sup_since" || finish_copy
 }
 
 # Output past the limit is cut off (the script notices nothing) and counted; no reader ever looks past the limit.
@@ -302,11 +331,14 @@ conclude() {
     [ ! -e stop ] || { read -r reason <stop || reason=canceled; wait_for_group; }
     kill "$watchdog" 2>/dev/null
     wait "$watchdog"
+    lost=0
+    finish_copy
     trim; read_epoch
+    [ "$dropped" -gt 0 ] || dropped=$lost
     until record "reason=$reason status=$1 signal=$2 size=$size dropped=$dropped started=$began ended=$epoch"; do
         sleep 5                     # a full disk: the outcome is worth waiting for room
     done
-    rm -rf work env env.* words
+    rm -rf work env env.* pipe.* words
 }
 
 record() {

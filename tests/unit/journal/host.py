@@ -24,12 +24,14 @@ TOOLS = (
     "id",
     "ls",
     "mkdir",
+    "mkfifo",
     "mv",
     "perl",
     "rm",
     "rmdir",
     "setsid",
     "sleep",
+    "tee",
 )
 
 

@@ -43,7 +43,7 @@ async def test_perl_stands_in_for_setsid(bare: Host, tools: Path) -> None:
     assert [pid for pid in bare.output().split() if alive(int(pid))] == []
 
 
-@pytest.mark.parametrize("missing", [("setsid", "perl"), ("awk",), ("env",)])
+@pytest.mark.parametrize("missing", [("setsid", "perl"), ("awk",), ("env",), ("mkfifo",), ("tee",)])
 def test_a_host_that_cannot_keep_the_promise_refuses_before_the_start(
     bare: Host, tools: Path, missing: tuple[str, ...]
 ) -> None:
@@ -52,6 +52,24 @@ def test_a_host_that_cannot_keep_the_promise_refuses_before_the_start(
     with pytest.raises(JournalError, match="install"):
         bare.start("true")
     assert bare.journal.list() == []
+
+
+@pytest.mark.parametrize("left", [b"", b"# half of a runner\n"])
+async def test_a_runner_that_a_power_cut_left_unwritten_is_written_again(host: Host, left: bytes) -> None:
+    await host.run("true")
+    (runner,) = host.root.glob("runner-*")
+    runner.write_bytes(left)
+    assert (await host.run("echo here", "task-2")).exit_status == 0
+
+
+async def test_what_must_outlive_a_power_cut_is_synced_to_the_disk(bare: Host, tools: Path) -> None:
+    real, calls = (tools / "dd").readlink(), bare.folder / "calls"
+    (tools / "dd").unlink()
+    (tools / "dd").write_text(f'#!/bin/sh\necho "$*" >>\'{calls}\'\nexec {real} "$@"\n')
+    (tools / "dd").chmod(0o755)
+    await bare.run("true")
+    assert "of=task conv=fsync" in calls.read_text()
+    assert f"of=exit.{bare.supervisor()} conv=fsync" in calls.read_text()
 
 
 async def test_busybox_alone_tells_signals_too(alpine: Host) -> None:

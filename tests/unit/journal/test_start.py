@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.peers.eventually import eventually
-from tests.unit.journal.host import Host, framed, last_status, spec
+from tests.unit.journal.host import Host, framed, spec
 from twinline_journal import JournalError, State, run_command, status_command
 
 
@@ -138,26 +138,7 @@ async def test_a_script_may_be_interrupted(host: Host) -> None:
     assert (await host.run("kill -INT $$")).signal == 2
 
 
-async def test_output_past_the_limit_is_cut_off_and_the_script_goes_on(host: Host) -> None:
-    status = await host.run("head -c 3000000 /dev/zero; echo end", max_output=100_000)
-    assert (status.exit_status, status.output_size, status.truncated) == (0, 100_000, True)
-    assert host.output() == bytes(100_000)
-    assert host.told().truncated
-
-
-async def test_output_past_the_limit_frees_the_disk_while_the_script_runs(host: Host) -> None:
-    host.start("head -c 3000000 /dev/zero; sleep 60", max_output=100_000)
-    await eventually(lambda: host.file("dropped").exists() and host.file("output").stat().st_size == 100_000)
-    assert host.told().output_size == 100_000
-
-
 async def test_nothing_is_left_behind_when_a_script_ends_early(host: Host) -> None:
     await host.run("true", timeout=300)
     await eventually(lambda: host.processes() == [])
     assert sorted(path.name for path in host.file("").iterdir()) == ["exit", "output", "pid", "script", "task"]
-
-
-async def test_what_a_script_leaves_running_does_not_hold_up_its_end(host: Host) -> None:
-    status = await host.run("(sleep 60; echo late) & echo early")
-    assert (status.exit_status, host.output()) == (0, b"early\n")
-    assert last_status(host.remote(run_command("task-1"), framed("")).stderr) == status
