@@ -67,11 +67,6 @@ class Journal:
         """Return what the task's files say; ABSENT for an unknown one."""
         return read_status(self._folder(task_id))
 
-    def list(self) -> list[Status]:
-        """Return all tasks that are not forgotten, in no order; those that the disk does not give are left out."""
-        statuses = [_try_status(folder) for folder in self._folders() if not (folder / "forgotten").exists()]
-        return [status for status in statuses if status is not None and status.state is not State.ABSENT]
-
     def read(self, task_id: str, offset: int, limit: int) -> bytes:
         """Return at most `limit` bytes of output from byte `offset` on; empty when there are none (yet)."""
         size = min(limit, self.status(task_id).output_size - offset)
@@ -151,17 +146,11 @@ class Journal:
         return path
 
 
-def _try_status(folder: Path) -> Status | None:
-    """The status, or None when the disk does not give it: one bad folder must not hide the others."""
-    try:
-        return read_status(folder)
-    except OSError:
-        return None
-
-
 def _is_ended(folder: Path) -> bool:
-    status = _try_status(folder)
-    return status is not None and status.state in _ENDED
+    try:
+        return read_status(folder).state in _ENDED
+    except OSError:  # one bad folder must not hide the others
+        return False
 
 
 def _age(folder: Path) -> float:

@@ -91,6 +91,10 @@ class Host:
         assert status == self.journal.status(task_id)
         return status
 
+    def kept(self) -> list[str]:
+        """The ids of the tasks in the journal."""
+        return sorted(path.name for path in self.root.glob("tasks/*"))
+
     def supervisor(self, task_id: str = "task-1") -> int:
         return int(self.file("pid", task_id).read_text().split()[1])
 

@@ -51,7 +51,7 @@ def test_a_host_that_cannot_keep_the_promise_refuses_before_the_start(
         (tools / tool).unlink()
     with pytest.raises(JournalError, match="install"):
         bare.start("true")
-    assert bare.journal.list() == []
+    assert bare.kept() == []
 
 
 @pytest.mark.parametrize("left", [b"", b"# half of a runner\n"])

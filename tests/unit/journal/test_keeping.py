@@ -20,11 +20,9 @@ def age(host: Host, task_id: str, seconds: float) -> None:
             os.utime(host.file(name, task_id), (then, then))
 
 
-async def test_a_forgotten_task_is_not_listed_and_still_refuses_a_second_start(host: Host) -> None:
+async def test_a_forgotten_task_still_refuses_a_second_start(host: Host) -> None:
     await host.run("echo one")
-    await host.run("echo two", "task-2")
     host.journal.forget("task-1")
-    assert [status.task_id for status in host.journal.list()] == ["task-2"]
     assert host.start("echo again").output_size == 4
 
 
@@ -39,7 +37,7 @@ def test_a_live_task_cannot_be_forgotten(host: Host) -> None:
 
 def test_an_unknown_task_is_forgotten_already(host: Host) -> None:
     host.journal.forget("task-1")
-    assert host.journal.list() == []
+    assert host.kept() == []
     assert host.remote(forget_command(["task-1"])).returncode == 0
 
 
@@ -57,7 +55,7 @@ async def test_old_ended_tasks_are_swept_and_live_ones_never(host: Host, line: s
         host.journal.sweep(max_bytes=0)
     else:
         host.remote(forget_command([]))
-    assert sorted(status.task_id for status in host.journal.list()) == ["task-2", "task-3"]
+    assert host.kept() == ["task-2", "task-3"]
     assert not leftover.exists()
 
 
@@ -90,7 +88,6 @@ async def test_a_record_that_a_script_wrote_is_no_end_and_hides_no_other_task(ho
     host.file("", "task-3").symlink_to(host.root / "tasks" / "task-3")
     told = host.told()
     assert (told.state, told.reason) == (State.INTERRUPTED, "journal unreadable")
-    assert sorted(status.task_id for status in host.journal.list()) == ["task-1", "task-2"]
     age(host, "task-1", 32 * DAY)
     host.journal.sweep()
     assert host.told().state is State.ABSENT

@@ -69,7 +69,7 @@ def test_a_bad_task_id_is_refused_on_the_host_too(host: Host) -> None:
 def test_a_frame_for_another_task_is_refused(host: Host) -> None:
     answer = host.remote(run_command("task-1"), framed("true", "task-2"))
     assert b"the frame is for task-2" in answer.stderr
-    assert host.journal.list() == []
+    assert host.kept() == []
 
 
 def test_what_is_no_frame_is_refused(host: Host) -> None:
