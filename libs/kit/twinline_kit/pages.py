@@ -53,11 +53,17 @@ def after(token: str, *, filter: str = "") -> str:
 
 
 def slice(
-    rows: Sequence[Row], size: int, position: Callable[[Row], str], *, filter: str = ""
+    rows: Sequence[Row], size: int, position: Callable[[Row], str | tuple[str, ...]], *, filter: str = ""
 ) -> tuple[Sequence[Row], str]:
-    """One page of `rows`, which were asked for with one row more than `size`, and the token for the next page."""
+    """One page of `rows`, which were asked for with one row more than `size`, and the token for the next page.
+
+    `position` answers the sort column of a row, or a tuple of several.
+    """
     page = rows[:size]
-    return page, encode(position(page[-1]), filter=filter) if len(rows) > size else ""
+    if len(rows) <= size:
+        return page, ""
+    last = position(page[-1])
+    return page, encode(*([last] if isinstance(last, str) else last), filter=filter)
 
 
 def page_size(requested: int, default: int = 100, maximum: int = 1000) -> int:

@@ -20,6 +20,11 @@ MAX_MESSAGE = 1000
 SURELY_KEPT = 6 * 86400.0
 """Seconds after which a host may have dropped a task's journal: it keeps them for a week."""
 
+UNREADABLE = "journal unreadable"
+"""What the journal says of an end that a script wrote over, or a disk lost."""
+SHORT_AT_MOST = 3
+"""Times in a row that the journal of an ended task may give less output than it promises, and no more than before."""
+
 _ENDS = {"timed_out": Event.TIME_OUT, "canceled": Event.CANCEL}
 _INTERRUPTIONS = {
     "process gone": (
@@ -28,6 +33,10 @@ _INTERRUPTIONS = {
     ),
     "host rebooted": ("HOST_REBOOTED", "the host was rebooted in mid-run; read the output, then run it again"),
     "start unknown": ("START_UNKNOWN", "the host stopped between marking and starting the script; it may have run"),
+    UNREADABLE: (
+        "JOURNAL_UNREADABLE",
+        "the script or its host's disk spoiled the journal: the end is not known; read the output, then run it again",
+    ),
 }
 
 
@@ -112,7 +121,7 @@ class ActiveTask:
     __slots__ = (
         "accepted", "agent_id", "cancel", "chunks", "end_time", "exit_status", "hasher", "heard", "id", "line",
         "lost_since", "masker", "message", "offers", "pending_bytes", "reason", "recorded_state", "run", "settled",
-        "signal", "span", "start_time", "state", "stored", "target_id", "target_name", "truncated",
+        "short", "signal", "span", "start_time", "state", "stored", "target_id", "target_name", "truncated",
     )  # fmt: skip
 
     def __init__(self, row: Task, run: ActiveRun, *, adopted: bool) -> None:
@@ -142,6 +151,7 @@ class ActiveTask:
         # Whoever followed it before may have sent it on its way: that it was not started cannot be known from here.
         self.offers = 1 if adopted else 0
         self.cancel = run.run.canceled
+        self.short = (0, 0)  # output was missing at this offset, so many times in a row
         self.lost_since: float | None = None
         self.heard = time.monotonic()
         self.span: Span | None = None
@@ -210,6 +220,13 @@ class ActiveTask:
         reason, message = _INTERRUPTIONS.get(why, ("INTERRUPTED", f"the host says: {why}"))
         self.accepted = True
         self.happen(Event.INTERRUPT, reason, message)
+
+    def ended_short(self) -> None:
+        """Its host's journal says that it ended, and gives less output than it promises: borne a few times only."""
+        at, times = self.short
+        self.short = (self.received, times + 1 if at == self.received else 1)
+        if self.short[1] >= SHORT_AT_MOST:
+            self.interrupted(UNREADABLE)
 
     def absent(self) -> None:
         """Its host's journal does not have it. Nothing happens when it may still be delivered."""

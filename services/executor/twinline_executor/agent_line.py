@@ -19,7 +19,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from twinline.agent_gateway.v1 import agents_pb2, fleet_pb2
 from twinline.agent_gateway.v1 import fleet_pb2_grpc as rpc
-from twinline_executor.active import ActiveRun, ActiveTask, End, host_time
+from twinline_executor.active import UNREADABLE, ActiveRun, ActiveTask, End, host_time
 from twinline_executor.environment import task_env
 from twinline_executor.recorder import Recorder
 from twinline_executor.settings import Settings
@@ -321,7 +321,7 @@ class AgentLine:
         before = (task.state, task.reason)
         if report.state == TaskReport.STATE_FINISHED and complete:
             task.end(_end(report))
-        elif report.state == TaskReport.STATE_INTERRUPTED and complete:
+        elif report.state == TaskReport.STATE_INTERRUPTED and (complete or report.message == UNREADABLE):
             task.interrupted(report.message)
         else:
             task.is_on_host(_time(report.start_time), running=report.state != TaskReport.STATE_ACCEPTED)

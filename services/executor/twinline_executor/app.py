@@ -56,7 +56,7 @@ def _app(settings: Settings, engine: sa.Engine, keys: grpc.aio.Channel, gateway:
     replica = settings.replica or new_id("replica")
     targets, scripts, runs, output = TargetStore(engine), ScriptStore(engine), RunStore(engine), OutputStore(engine)
     owners, bell = OwnerStore(engine), Bell()
-    recorder = Recorder(ResultStore(engine), output, bell, clock=clock.now, max_output=settings.max_output)
+    recorder = Recorder(ResultStore(engine, replica), output, bell, clock=clock.now, max_output=settings.max_output)
     dispatcher = Dispatcher(
         replica, owners=owners, scripts=scripts, recorder=recorder,
         credentials=Credentials(keys, owners, recorder, unknown_after=settings.unknown_after),

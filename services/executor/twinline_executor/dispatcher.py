@@ -170,8 +170,8 @@ class Dispatcher:
         (self._agents if task.line is Line.AGENT else self._ssh).stored(task)
 
     def _lost(self, task: ActiveTask) -> None:
-        """Somebody else wrote this task: whatever is known of its run is read anew, if it is still ours."""
-        log.warning("a task was written by another replica", extra={"task": task.id})
+        """This task is somebody else's by now: whatever is known of its run is read anew, if it is still ours."""
+        log.warning("a task was left to another replica", extra={"task": task.id})
         self._release(task.run)
 
     def _release(self, run: ActiveRun) -> None:

@@ -81,13 +81,13 @@ def resolve(declarations: Sequence[Declaration], given: Mapping[str, str], *, co
 
 def check_size(env: Mapping[str, str]) -> None:
     """Raise InputTooLarge for variables that no line carries or no host takes."""
-    sizes = {name: len(value.encode()) for name, value in env.items()}
-    if over := sorted(name for name, size in sizes.items() if size > values.LARGEST):
+    sizes = {name: len(name) + len(value.encode()) for name, value in env.items()}
+    if over := sorted(name for name, size in sizes.items() if size + len("=\0") > values.LARGEST):
         raise InputTooLarge(
             f"input {over[0]} is larger than 128 KiB with its credentials opened; let the script fetch its data",
             input=over[0],
         )
-    if sum(sizes.values()) + sum(map(len, sizes)) > MAX_ENV:
+    if sum(sizes.values()) > MAX_ENV:
         raise InputTooLarge(
             "the inputs are larger than 1 MiB together with their credentials opened; let the script fetch its data"
         )

@@ -42,7 +42,7 @@ class _Draft:
 
 
 class Recorder:
-    """Collects changes and stores them. `on_stored` hears of each task written, `on_lost` of each another wrote."""
+    """Collects changes and stores them. `on_stored` hears of each task written, `on_lost` of each left to another."""
 
     def __init__(self, results: ResultStore, output: OutputStore, bell: Bell, *, clock: Clock, max_output: int) -> None:
         self._results = results

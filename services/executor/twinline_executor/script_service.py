@@ -38,10 +38,9 @@ class ScriptService(rpc.ScriptServiceServicer):
 
     async def ListScripts(self, request: pb.ListScriptsRequest, context: Context) -> pb.ListScriptsResponse:
         size = pages.page_size(request.page_size)
-        position = pages.decode(request.page_token, parts=1)
-        rows = await to_thread(self._scripts.newest, after=position[0] if position else "", limit=size)
-        token = pages.encode(rows[-1].name) if len(rows) == size else ""
-        return pb.ListScriptsResponse(scripts=[convert.script(row) for row in rows], next_page_token=token)
+        rows = await to_thread(self._scripts.newest, after=pages.after(request.page_token), limit=size + 1)
+        page, following = pages.slice(rows, size, lambda row: row.name)
+        return pb.ListScriptsResponse(scripts=[convert.script(row) for row in page], next_page_token=following)
 
     async def LintScript(self, request: pb.LintScriptRequest, context: Context) -> pb.LintScriptResponse:
         findings = await to_thread(headers.lint, request.source)

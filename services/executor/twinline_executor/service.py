@@ -12,7 +12,8 @@ from twinline.executor.v1 import runs_pb2_grpc as rpc
 from twinline_executor import convert
 from twinline_executor.dispatcher import Dispatcher
 from twinline_executor.planner import Planner, check_request_id
-from twinline_executor.rows import Run
+from twinline_executor.rows import Run, Task
+from twinline_executor.states import State
 from twinline_executor.store.runs import RunStore
 from twinline_executor.watching import Watching
 from twinline_kit import pages, telemetry
@@ -37,16 +38,15 @@ class RunService(rpc.RunServiceServicer):
         self._clock = clock
 
     async def StartRun(self, request: pb.StartRunRequest, context: Context) -> pb.Run:
+        if request.validate_only:
+            planned, tasks = await self._plan(request, "")
+            return convert.run(planned, {State.PENDING: len(tasks)})
         check_request_id(request.request_id)
         if first := await to_thread(self._runs.by_request, request.request_id):
             return await self._answer(first)
         run_id = new_id("run")
-        traceparent = telemetry.current_traceparent()
         with self._dispatcher.starting(run_id):
-            planned, tasks = await to_thread(
-                self._planner.plan, request, run_id=run_id, started_by=caller().name, traceparent=traceparent,
-                at=self._clock(),
-            )  # fmt: skip
+            planned, tasks = await self._plan(request, run_id)
             run = await to_thread(self._runs.create, planned, tasks)
             if run.id == run_id:
                 self._dispatcher.start(run, tasks)
@@ -58,18 +58,18 @@ class RunService(rpc.RunServiceServicer):
     async def ListRuns(self, request: pb.ListRunsRequest, context: Context) -> pb.ListRunsResponse:
         size = pages.page_size(request.page_size)
         before = _before(pages.decode(request.page_token, parts=2))
-        rows = await to_thread(self._runs.newest, before=before, limit=size)
-        counts = await to_thread(self._runs.counts, [row.id for row in rows])
-        token = pages.encode(rows[-1].create_time.isoformat(), rows[-1].id) if len(rows) == size else ""
-        return pb.ListRunsResponse(runs=[convert.run(row, counts[row.id]) for row in rows], next_page_token=token)
+        rows = await to_thread(self._runs.newest, before=before, limit=size + 1)
+        page, following = pages.slice(rows, size, lambda row: (row.create_time.isoformat(), row.id))
+        counts = await to_thread(self._runs.counts, [row.id for row in page])
+        return pb.ListRunsResponse(runs=[convert.run(row, counts[row.id]) for row in page], next_page_token=following)
 
     async def ListTasks(self, request: pb.ListTasksRequest, context: Context) -> pb.ListTasksResponse:
         size = pages.page_size(request.page_size)
         name, task_id = pages.decode(request.page_token, filter=request.run, parts=2) or ("", "")
         await to_thread(self._runs.get, request.run)
-        rows = await to_thread(self._runs.tasks_by_name, request.run, after=(name, task_id), limit=size)
-        token = pages.encode(rows[-1].target_name, rows[-1].id, filter=request.run) if len(rows) == size else ""
-        return pb.ListTasksResponse(tasks=[convert.task(row) for row in rows], next_page_token=token)
+        rows = await to_thread(self._runs.tasks_by_name, request.run, after=(name, task_id), limit=size + 1)
+        page, following = pages.slice(rows, size, lambda row: (row.target_name, row.id), filter=request.run)
+        return pb.ListTasksResponse(tasks=[convert.task(row) for row in page], next_page_token=following)
 
     async def WatchRun(self, request: pb.WatchRunRequest, context: Context) -> AsyncIterator[pb.WatchRunResponse]:
         if request.run_only:
@@ -90,6 +90,12 @@ class RunService(rpc.RunServiceServicer):
         await to_thread(self._runs.cancel, request.run)
         await self._dispatcher.cancel(request.run)
         return await self._answer(await to_thread(self._runs.get, request.run))
+
+    async def _plan(self, request: pb.StartRunRequest, run_id: str) -> tuple[Run, list[Task]]:
+        return await to_thread(
+            self._planner.plan, request, run_id=run_id, started_by=caller().name,
+            traceparent=telemetry.current_traceparent(), at=self._clock(),
+        )  # fmt: skip
 
     async def _answer(self, run: Run) -> pb.Run:
         counts = await to_thread(self._runs.counts, [run.id])

@@ -180,6 +180,8 @@ class Attendance:
             task.interrupted(status.reason)
         elif status.state is State.ABSENT:
             task.absent()
+        elif status.state in (State.FINISHED, State.INTERRUPTED) and self._cut is None:
+            task.ended_short()
         else:
             self.unclaimed = status.state is State.ACCEPTED and self._cut is None
         if task.settled:

@@ -65,7 +65,7 @@ class Connections:
         self._idle = idle
         self._opening = asyncio.Semaphore(opening_at_most)
         self._kept: dict[Address, list[Kept]] = {}
-        self._dialing: dict[Address, asyncio.Future[None]] = {}
+        self._dialing: dict[tuple[Address, str], asyncio.Future[None]] = {}
         self._count = 0
         self._freed = asyncio.Event()
         self._group = asyncio.TaskGroup()
@@ -110,11 +110,11 @@ class Connections:
             await asyncio.shield(self._dialed(endpoint))
 
     def _dialed(self, endpoint: Endpoint) -> "asyncio.Future[None]":
-        """One attempt to connect, shared by all who wait for this address."""
-        attempt = self._dialing.get(endpoint.address)
+        """One attempt to connect, shared by all who wait for this address and pin the same host key."""
+        attempt = self._dialing.get(_dial_key(endpoint))
         if attempt is None:
             attempt = asyncio.get_running_loop().create_future()
-            self._dialing[endpoint.address] = attempt
+            self._dialing[_dial_key(endpoint)] = attempt
             self._group.create_task(self._open(endpoint, attempt))
         return attempt
 
@@ -137,7 +137,7 @@ class Connections:
             attempt.set_exception(LineDown("PORT_UNREACHABLE", f"connecting failed: {error!r}", passing=True))
             attempt.exception()
         finally:
-            del self._dialing[endpoint.address]
+            del self._dialing[_dial_key(endpoint)]
             attempt.cancel()
 
     def _keep(self, endpoint: Endpoint, kept: Kept) -> None:
@@ -180,6 +180,11 @@ class Connections:
         for kept in everyone:
             if not kept.users and now - kept.idle_since > self._idle:
                 kept.connection.close()
+
+
+def _dial_key(endpoint: Endpoint) -> tuple[Address, str]:
+    """Whose dial may be shared: a stale pin must refuse its own target only."""
+    return endpoint.address, endpoint.host_key
 
 
 async def _say_goodbye(some: Sequence[Kept]) -> None:

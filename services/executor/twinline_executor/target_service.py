@@ -44,10 +44,10 @@ class TargetService(rpc.TargetServiceServicer):
     async def ListTargets(self, request: pb.ListTargetsRequest, context: Context) -> pb.ListTargetsResponse:
         size = pages.page_size(request.page_size)
         picks = selectors.parse(request.selector)
-        position = pages.decode(request.page_token, filter=request.selector, parts=1)
-        rows = await to_thread(self._targets.matching, picks, after=position[0] if position else "", limit=size)
-        token = pages.encode(rows[-1].name, filter=request.selector) if len(rows) == size else ""
-        return pb.ListTargetsResponse(targets=[convert.target(row) for row in rows], next_page_token=token)
+        after = pages.after(request.page_token, filter=request.selector)
+        rows = await to_thread(self._targets.matching, picks, after=after, limit=size + 1)
+        page, following = pages.slice(rows, size, lambda row: row.name, filter=request.selector)
+        return pb.ListTargetsResponse(targets=[convert.target(row) for row in page], next_page_token=following)
 
     async def DeleteTarget(self, request: pb.DeleteTargetRequest, context: Context) -> empty_pb2.Empty:
         await to_thread(self._targets.delete, request.target)
@@ -103,8 +103,3 @@ def _check_ssh(target: pb.Target, where: str) -> None:
         except asyncssh.KeyImportError:
             message = f"host key of target {target.name} is no OpenSSH public key"
             raise InvalidArgument(message, field=f"{where}.host_key") from None
-
-
-def _unusable(target: pb.Target, field: str) -> InvalidArgument:
-    what = field.rpartition(".")[2]
-    return InvalidArgument(f"{what} of target {target.id!r} is too long or not printable", field=field)

@@ -1,7 +1,7 @@
 """An executor with a real keys service, real hosts, and short words for what tests do with them."""
 
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +12,7 @@ import pytest
 
 from tests.peers.authority import Certificates
 from tests.peers.eventually import eventually
+from tests.peers.postgres import Server
 from tests.peers.serving import Served, serve
 from tests.peers.sshd import Sshd, running_sshd
 from twinline.executor.v1 import runs_pb2, runs_pb2_grpc, scripts_pb2_grpc, targets_pb2, targets_pb2_grpc
@@ -107,6 +108,13 @@ class Executor:
         """Store a secret with keys."""
         stub = credentials_pb2_grpc.CredentialServiceStub(self.keys.as_person("admin"))
         await stub.SetCredential(credentials_pb2.SetCredentialRequest(name=name, value=value))
+
+
+@pytest.fixture
+def shared_database(postgres_server: Server) -> Iterator[str]:
+    """PostgreSQL, as replicas have it."""
+    with postgres_server.database() as url:
+        yield url
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from tests.peers.authority import Certificates
 from tests.peers.eventually import eventually
@@ -29,11 +30,11 @@ class Process:
             [sys.executable, "-m", "twinline_executor"], env=os.environ | variables | environ
         )
 
-    async def start_run(self, command: str) -> runs_pb2.Run:
+    async def start_run(self, command: str, **fields: Any) -> runs_pb2.Run:
         """Start a run that this process owns."""
         async with mesh_channel(self.address, self.launcher) as channel:
             stub = runs_pb2_grpc.RunServiceStub(channel)
-            request = runs_pb2.StartRunRequest(request_id="r1", command=command, targets=["web-1"])
+            request = runs_pb2.StartRunRequest(request_id="r1", command=command, targets=["web-1"], **fields)
             return await eventually(lambda: stub.StartRun(request), within=20)
 
     async def stop(self) -> None:

@@ -1,11 +1,14 @@
 """Scripts on v5 hosts: a real gateway, real agents."""
 
 import hashlib
+import signal
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,11 +20,14 @@ from tests.peers.sshd import Sshd
 from tests.service.agent.processes import AgentProcess, running_agent
 from tests.service.agent_gateway.running import Gateway, gateway_settings, running_gateway
 from tests.service.executor.conftest import Executor, Run, Start, Task
+from tests.service.executor.processes import Process
 from tests.service.executor.test_ssh_faults import COUNTED, COUNTING, came_back
 from twinline.agent_gateway.v1 import fleet_pb2
 from twinline.common.v1 import common_pb2
 from twinline.executor.v1 import runs_pb2, targets_pb2
 from twinline_executor import agent_line
+from twinline_executor.store.owners import OwnerStore
+from twinline_kit import db
 
 SOON = {"seconds": 1}
 
@@ -63,12 +69,24 @@ async def gateway(authority: Certificates, tmp_path: Path, keys: Served) -> Asyn
         yield running
 
 
-@pytest.fixture
-async def fleet(start_executor: Start, gateway: Gateway, tmp_path: Path) -> AsyncIterator[Fleet]:
+@asynccontextmanager
+async def running_fleet(
+    start_executor: Start, gateway: Gateway, folder: Path, database_url: str = "", **settings: Any
+) -> AsyncIterator[Fleet]:
     """An executor before that gateway."""
     port = int(gateway.served.bound.mesh.rpartition(":")[2])
-    async with running_relay(port) as relay, start_executor(gateway_address=f"127.0.0.1:{relay.port}") as executor:
-        yield Fleet(executor, gateway, relay, tmp_path)
+    async with (
+        running_relay(port) as relay,
+        start_executor(database_url, gateway_address=f"127.0.0.1:{relay.port}", **settings) as executor,
+    ):
+        yield Fleet(executor, gateway, relay, folder)
+
+
+@pytest.fixture
+async def fleet(start_executor: Start, gateway: Gateway, tmp_path: Path) -> AsyncIterator[Fleet]:
+    """An executor before that gateway, on SQLite."""
+    async with running_fleet(start_executor, gateway, tmp_path) as running:
+        yield running
 
 
 @pytest.mark.parametrize(
@@ -168,6 +186,44 @@ async def test_a_revoked_agent_is_refused(fleet: Fleet) -> None:
         await fleet.gateway.fleet.RevokeAgent(fleet_pb2.RevokeAgentRequest(agent_id=agent.agent_id))
         task = await fleet.executor.run("true", "app-1")
         assert (task.state, task.reason) == (Task.STATE_REFUSED, "AGENT_REVOKED")
+
+
+async def test_an_owner_that_slept_does_not_give_up_what_another_has_started(
+    start_executor: Start, gateway: Gateway, authority: Certificates, keys: Served, shared_database: str, tmp_path: Path
+) -> None:
+    silent = f"echo run >> {tmp_path}/runs; while [ ! -e {tmp_path}/go ]; do sleep 0.05; done"
+    environ = {"TWINLINE_EXECUTOR_GATEWAY_ADDRESS": gateway.served.bound.mesh}
+    async with AsyncExitStack() as stack:
+        running = running_fleet(start_executor, gateway, tmp_path, shared_database, restate_after=0.5)
+        fleet = await stack.enter_async_context(running)
+        agent = await stack.enter_async_context(fleet.agent("web-1"))
+        await agent.stop()
+        owner = Process(authority, keys, shared_database, tmp_path / "owner", **environ)
+        stack.callback(owner.kill)
+        started = await owner.start_run(silent, reach_timeout={"seconds": 8})
+        late = time.monotonic() + 8
+        await fleet.executor.task_becomes(started.id, Task.STATE_PENDING, "AGENT_OFFLINE")
+        owner.process.send_signal(signal.SIGSTOP)
+        await eventually(lambda: replicas(shared_database) == 1)
+        await agent.start()
+        await fleet.executor.task_becomes(started.id, Task.STATE_RUNNING)
+        await eventually(lambda: time.monotonic() > late)
+        owner.process.send_signal(signal.SIGCONT)
+        await eventually(lambda: replicas(shared_database) == 2)
+        await owner.stop()  # so all that it had to say is stored
+        assert (await fleet.executor.task(started.id)).state == Task.STATE_RUNNING
+        (tmp_path / "go").touch()
+        assert (await fleet.executor.ended(started.id)).state == Run.STATE_SUCCEEDED
+    assert (tmp_path / "runs").read_text() == "run\n"
+
+
+def replicas(database_url: str) -> int:
+    """How many executors say that they live."""
+    engine = db.open(database_url)
+    try:
+        return len(OwnerStore(engine).beats())
+    finally:
+        engine.dispose()
 
 
 def forgotten(agent: AgentProcess) -> int:

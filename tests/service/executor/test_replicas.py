@@ -3,27 +3,16 @@
 import asyncio
 import hashlib
 import signal
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from tests.peers.authority import Certificates
 from tests.peers.eventually import eventually
-from tests.peers.postgres import Server
 from tests.peers.serving import Served
 from tests.peers.sshd import Sshd
 from tests.service.executor.conftest import Executor, Run, Start, Task
 from tests.service.executor.processes import Process
 from tests.service.executor.test_ssh_faults import COUNTED, COUNTING, runs_of
 from twinline.executor.v1 import runs_pb2
-
-
-@pytest.fixture
-def shared_database(postgres_server: Server) -> Iterator[str]:
-    """PostgreSQL, as replicas have it."""
-    with postgres_server.database() as url:
-        yield url
 
 
 async def test_any_replica_shows_and_cancels_a_run(start_executor: Start, host: Sshd, shared_database: str) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ from twinline_executor.errors import (
     SelectorMalformed,
     TargetNotFound,
 )
-from twinline_kit.errors import InvalidArgument
+from twinline_kit.errors import Error, InvalidArgument
 from twinline_kit.pages import BadPageToken
 
 SCRIPT = b"""#!/bin/sh
@@ -185,6 +186,46 @@ async def test_a_run_that_names_nothing_is_refused(executor: Executor) -> None:
         await executor.runs.GetRun(runs_pb2.GetRunRequest(run="run-none"))
 
 
+async def test_a_run_that_is_only_validated_is_answered_and_not_started(executor: Executor, host: Sshd) -> None:
+    for name in ("web-1", "web-2"):
+        await executor.add_host(host, name)
+    await executor.scripts.PushScript(scripts_pb2.PushScriptRequest(source=SCRIPT))
+    request = runs_pb2.StartRunRequest(
+        request_id="r1", script="greet", selector="name:web-*", inputs={"WHOM": "text:x"}, validate_only=True
+    )
+    planned = await executor.runs.StartRun(request)
+    assert (planned.id, planned.script, planned.revision, planned.selector) == ("", "greet", 1, "name:web-*")
+    assert (planned.counts.total, planned.counts.pending) == (2, 2)
+    assert dict(planned.inputs) == {"WHOM": "text:x", "PORT": "text:8080"}
+    assert not (await executor.runs.ListRuns(runs_pb2.ListRunsRequest())).runs
+    request.validate_only = False
+    assert (await executor.ended((await executor.runs.StartRun(request)).id)).counts.succeeded == 2
+    request.validate_only = True
+    assert (await executor.runs.StartRun(request)).id == ""
+
+
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [
+        ({"script": "none", "targets": ["web-1"]}, ScriptNotFound),
+        ({"script": "greet", "targets": ["web-1"]}, InputMissing),
+        ({"script": "greet", "targets": ["web-1"], "inputs": {"WHOM": "x"}}, InputMalformed),
+        ({"command": "true", "targets": ["web-9"]}, TargetNotFound),
+        ({"command": "true", "selector": "name:web-9"}, SelectionEmpty),
+        ({"command": "true", "selector": "web-1"}, SelectorMalformed),
+        ({"targets": ["web-1"]}, InvalidArgument),
+    ],
+)
+async def test_validating_a_run_refuses_what_starting_it_would(
+    executor: Executor, host: Sshd, fields: dict[str, Any], error: type[Error]
+) -> None:
+    await executor.add_host(host)
+    await executor.scripts.PushScript(scripts_pb2.PushScriptRequest(source=SCRIPT))
+    for more in ({"request_id": "r1"}, {"validate_only": True}):
+        with pytest.raises(error):
+            await executor.runs.StartRun(runs_pb2.StartRunRequest(**fields, **more))
+
+
 async def test_lists_come_in_pages(executor: Executor, host: Sshd) -> None:
     for name in ("web-1", "web-2", "web-3"):
         await executor.add_host(host, name)
@@ -194,8 +235,12 @@ async def test_lists_come_in_pages(executor: Executor, host: Sshd) -> None:
     second = await executor.runs.ListRuns(request)
     assert [run.id for run in [*first.runs, *second.runs]] == [run.id for run in reversed(runs)]
     assert second.next_page_token == ""
+    whole = await executor.runs.ListRuns(runs_pb2.ListRunsRequest(page_size=3))
+    assert (len(whole.runs), whole.next_page_token) == (3, "")
     page = await executor.runs.ListTasks(runs_pb2.ListTasksRequest(run=runs[0].id, page_size=2))
     assert [task.target_name for task in page.tasks] == ["web-1", "web-2"]
+    all_tasks = await executor.runs.ListTasks(runs_pb2.ListTasksRequest(run=runs[0].id, page_size=3))
+    assert (len(all_tasks.tasks), all_tasks.next_page_token) == (3, "")
     of_another = runs_pb2.ListTasksRequest(run=runs[1].id, page_size=2, page_token=page.next_page_token)
     with pytest.raises(BadPageToken):
         await executor.runs.ListTasks(of_another)

@@ -113,6 +113,15 @@ async def test_a_lost_process_is_unknown_for_good(executor: Executor, host: Sshd
     assert task.output_sha256 == hashlib.sha256(b"begun\n").hexdigest()
 
 
+async def test_an_end_that_promises_more_output_than_there_is_is_not_waited_for(executor: Executor, host: Sshd) -> None:
+    await executor.add_host(host)
+    record = "reason=exited status=0 signal=0 size=4096 dropped=0 started=1 ended=2"
+    task = await executor.run(f"echo begun; echo {record} > ../exit; sleep 100", "web-1")
+    assert (task.state, task.reason) == (Task.STATE_UNKNOWN, "JOURNAL_UNREADABLE")
+    assert "run it again" in task.message
+    assert await executor.output(task) == b"begun\n"
+
+
 async def test_a_cancel_reaches_a_host_that_comes_back(executor: Executor, host: Sshd, relay: Relay) -> None:
     await executor.add_host(host, port=relay.port)
     started = await executor.start("echo begun; sleep 100", "web-1")

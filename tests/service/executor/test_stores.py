@@ -66,7 +66,7 @@ def test_runs_of_the_first_tables_go_on_where_their_tasks_are(engine: sa.Engine)
         connection.exec_driver_sql("UPDATE tasks SET change = 70 WHERE id = 'task-1'")
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
     db.migrate(engine, "twinline_executor")
-    ResultStore(engine).record([result("task-0")])
+    ResultStore(engine, "a").record([result("task-0")])
     changed = RunStore(engine).tasks_changed("run-1", after=(3, ""), limit=9)
     assert [(task.id, task.change) for task in changed] == [("task-2", 3), ("task-1", 70), ("task-0", 71)]
 
@@ -79,7 +79,7 @@ def test_a_repeated_request_returns_the_first_run(engine: sa.Engine) -> None:
 
 def test_a_batch_is_stored_and_what_another_wrote_is_left_alone(engine: sa.Engine) -> None:
     new_run(engine)
-    results, output = ResultStore(engine), OutputStore(engine)
+    results, output = ResultStore(engine, "a"), OutputStore(engine)
     assert results.record([result("task-0", b"a"), result("task-1", b"b", state=State.RUNNING)]) == set()
     late = [result("task-0", b"x", at=1), result("task-1", b"y"), result("task-2", b"c")]
     assert results.record(late) == {"task-0", "task-1"}
@@ -88,13 +88,43 @@ def test_a_batch_is_stored_and_what_another_wrote_is_left_alone(engine: sa.Engin
     assert output.read("task-1", 0, 10) == b"bbb"
 
 
+def test_runs_that_were_taken_over_are_left_to_who_owns_them_now(engine: sa.Engine) -> None:
+    new_run(engine)
+    new_run(engine, 1, id="run-2", request_id="r2")
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE runs SET owner = 'b' WHERE id = 'run-1'")
+    slept, now = ResultStore(engine, "a"), ResultStore(engine, "b")
+    late = [result("task-0", state=State.UNREACHABLE), result("run-2-0", run="run-2")]
+    assert slept.record(late) == {"task-0"}
+    assert slept.record([result("task-1", state=State.UNREACHABLE)]) == {"task-1"}
+    runs = RunStore(engine)
+    tasks = [runs.task(task_id) for task_id in ("task-0", "task-1", "run-2-0")]
+    assert [task.state for task in tasks] == [State.PENDING, State.PENDING, State.SUCCEEDED]
+    assert now.record([result("task-0", b"x"), result("task-1"), result("task-2")]) == set()
+    assert slept.close_run("run-1", at=NOW) is RunState.SUCCEEDED
+    assert now.close_run("run-1", at=NOW) is RunState.SUCCEEDED
+
+
+def test_a_result_that_does_not_follow_what_is_stored_is_left_out(engine: sa.Engine) -> None:
+    new_run(engine)
+    results, output = ResultStore(engine, "a"), OutputStore(engine)
+    results.record([result("task-0", b"begun", state=State.RUNNING)])
+    for at in (0, 4, 6):
+        assert results.record([result("task-0", b"x", at=at), result("task-1", state=State.RUNNING)]) == {"task-0"}
+        assert results.record([result("task-0", at=at)]) == {"task-0"}
+    task = RunStore(engine).task("task-0")
+    assert (task.state, task.output_size, output.read("task-0", 0, 10)) == (State.RUNNING, 5, b"begun")
+    assert results.record([result("task-0", b"!", at=5)]) == set()
+    assert output.read("task-0", 0, 10) == b"begun!"
+
+
 @pytest.mark.parametrize(("offset", "limit"), [(0, 10), (3, 4), (7, 100), (2, 1), (50, 5)])
 def test_output_is_read_from_any_offset(engine: sa.Engine, offset: int, limit: int) -> None:
     new_run(engine)
     pieces = [b"ab", b"cde", b"f", b"ghijkl"]
     stored = b""
     for piece in pieces:
-        ResultStore(engine).record([result("task-0", piece, at=len(stored), state=State.RUNNING)])
+        ResultStore(engine, "a").record([result("task-0", piece, at=len(stored), state=State.RUNNING)])
         stored += piece
     assert OutputStore(engine).read("task-0", offset, limit) == stored[offset : offset + limit]
 
@@ -102,7 +132,7 @@ def test_output_is_read_from_any_offset(engine: sa.Engine, offset: int, limit: i
 def test_large_output_is_kept_in_rows_of_bounded_size(engine: sa.Engine) -> None:
     new_run(engine)
     data = bytes(range(256)) * 4096
-    ResultStore(engine).record([result("task-0", data)])
+    ResultStore(engine, "a").record([result("task-0", data)])
     with engine.connect() as connection:
         sizes = connection.execute(sa.text("SELECT length(data) FROM output")).scalars().all()
     assert max(sizes) == ROW
@@ -111,7 +141,7 @@ def test_large_output_is_kept_in_rows_of_bounded_size(engine: sa.Engine) -> None
 
 def test_a_run_ends_with_its_tasks_and_may_turn_better(engine: sa.Engine) -> None:
     new_run(engine, 2)
-    results, runs = ResultStore(engine), RunStore(engine)
+    results, runs = ResultStore(engine, "a"), RunStore(engine)
     results.record([result("task-0")])
     assert results.close_run("run-1", at=NOW) is RunState.RUNNING
     results.record([result("task-1", state=State.UNKNOWN)])
@@ -125,7 +155,7 @@ def test_a_run_ends_with_its_tasks_and_may_turn_better(engine: sa.Engine) -> Non
 
 def test_changes_are_read_in_pages(engine: sa.Engine) -> None:
     new_run(engine)
-    ResultStore(engine).record([result("task-1"), result("task-0")])
+    ResultStore(engine, "a").record([result("task-1"), result("task-0")])
     runs = RunStore(engine)
     first = runs.tasks_changed("run-1", after=(-1, ""), limit=2)
     second = runs.tasks_changed("run-1", after=(first[-1].change, first[-1].id), limit=2)
@@ -134,7 +164,7 @@ def test_changes_are_read_in_pages(engine: sa.Engine) -> None:
 
 def test_who_reads_while_others_write_misses_no_change(engine: sa.Engine) -> None:
     _, tasks = new_run(engine, 40)
-    runs, results = RunStore(engine), ResultStore(engine)
+    runs, results = RunStore(engine), ResultStore(engine, "a")
     seen: dict[str, State] = {}
 
     def write(some: list[Task]) -> None:
@@ -224,5 +254,5 @@ def test_a_cancel_is_seen_by_the_owner_alone(engine: sa.Engine) -> None:
 def test_a_result_that_cannot_be_stored_does_not_hold_up_the_others(engine: sa.Engine) -> None:
     new_run(engine)
     impossible = replace(result("task-0"), reason="\0")
-    assert ResultStore(engine).record([impossible, result("task-1")]) <= {"task-0"}
+    assert ResultStore(engine, "a").record([impossible, result("task-1")]) <= {"task-0"}
     assert RunStore(engine).task("task-1").state is State.SUCCEEDED

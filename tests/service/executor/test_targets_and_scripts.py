@@ -92,6 +92,8 @@ async def test_targets_are_listed_by_selector_and_in_pages(executor: Executor) -
     request = targets_pb2.ListTargetsRequest(selector="tag:role=*", page_size=3, page_token=first.next_page_token)
     second = await executor.targets.ListTargets(request)
     assert [target.name for target in second.targets] == ["web-3", "web-4"]
+    whole = await executor.targets.ListTargets(targets_pb2.ListTargetsRequest(page_size=6))
+    assert (len(whole.targets), second.next_page_token, whole.next_page_token) == (6, "", "")
     with pytest.raises(SelectorMalformed, match="column 8"):
         await names(executor, "name:a (")
 
@@ -110,6 +112,11 @@ async def test_a_revision_appears_only_with_another_text(executor: Executor) -> 
         ("empty", 1, b""),
         ("s", 3, b""),
     ]
+    whole = await executor.scripts.ListScripts(scripts_pb2.ListScriptsRequest(page_size=2))
+    assert (len(whole.scripts), whole.next_page_token) == (2, "")
+    first = await executor.scripts.ListScripts(scripts_pb2.ListScriptsRequest(page_size=1))
+    request = scripts_pb2.ListScriptsRequest(page_size=1, page_token=first.next_page_token)
+    assert [script.name for script in (await executor.scripts.ListScripts(request)).scripts] == ["s"]
 
 
 async def test_a_script_that_cannot_be_read_is_refused_with_its_line(executor: Executor) -> None:

@@ -62,6 +62,9 @@ def test_rows_are_cut_into_pages_and_the_last_one_has_no_token() -> None:
     page, token = pages.slice(["a", "b", "c"], 2, str, filter="x")
     assert (page, pages.after(token, filter="x")) == (["a", "b"], "b")
     assert pages.slice(["c"], 2, str) == (["c"], "")
+    assert pages.slice(["b", "c"], 2, str) == (["b", "c"], "")
+    _, token = pages.slice([("a", "1"), ("a", "2")], 1, lambda row: row)
+    assert pages.decode(token, parts=2) == ("a", "1")
     assert pages.after("") == ""
 
 
@@ -134,6 +137,18 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
         settings.keys_address = "other"  # type: ignore[misc]
     with pytest.raises(ValidationError):
         Settings(colour="blue")  # type: ignore[call-arg]
+
+
+def test_settings_name_every_variable_that_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TWINLINE_SAMPLE_CA_FILE", "/ca.pem")
+    monkeypatch.setenv("TWINLINE_SAMPLE_KEY_FILE", "/key")
+    with pytest.raises(InvalidArgument) as refused:
+        Settings.read()
+    names = ("TWINLINE_SAMPLE_DATABASE_URL", "TWINLINE_SAMPLE_CERTIFICATE_FILE")
+    assert refused.value.message == f"{names[0]} is not set, {names[1]} is not set; set them in the environment"
+    assert refused.value.metadata["variable"] == ", ".join(names)
+    with pytest.raises(InvalidArgument, match=r"_URL is not set; set it in the environment"):
+        Settings.read(certificate_file="/pem")
 
 
 async def test_a_loop_goes_on_after_a_failure_and_is_woken(caplog: pytest.LogCaptureFixture) -> None:

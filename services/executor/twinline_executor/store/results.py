@@ -34,27 +34,46 @@ _GUARDED_UPDATE = (
 
 
 class ResultStore:
-    """Writes results in batches. Each row is guarded: it must be as its writer left it, and not settled."""
+    """Writes results in batches. Each row is guarded: it must be as its writer left it, and not settled.
 
-    def __init__(self, engine: sa.Engine) -> None:
+    Only the runs that `replica` owns are written. Who slept, and does not know yet that another took its runs over,
+    has nothing true to say about them: its clock went on, and what came of its tasks was told to the other.
+    """
+
+    def __init__(self, engine: sa.Engine, replica: str) -> None:
         self._engine = engine
+        self._replica = replica
 
     def record(self, results: Sequence[Result]) -> set[str]:
-        """Write a batch in one transaction; answer the ids that somebody else has written meanwhile, left as is."""
+        """Write a batch in one transaction; answer the ids that are somebody else's by now, left as they are."""
         results = sorted(results, key=lambda result: result.task_id)  # as two writers could wait for each other
         try:
             with self._engine.begin() as connection:
-                changes = _changes(connection, results)
-                done = connection.execute(_GUARDED_UPDATE, [_values(result, changes) for result in results])
-                if done.rowcount == len(results):
-                    self._append(connection, results)
-                    return set()
+                changes, ours = self._ours(connection, results)
+                if self._recorded_at_once(connection, ours, changes):
+                    return {result.task_id for result in results if result.run_id not in changes}
                 connection.rollback()
         except (DataError, IntegrityError):
             pass  # one of them cannot be stored: the others shall not suffer
         with self._engine.begin() as connection:
-            changes = _changes(connection, results)
-            return {result.task_id for result in results if not self._recorded_alone(connection, result, changes)}
+            changes, ours = self._ours(connection, results)
+            recorded = {result.task_id for result in ours if self._recorded_alone(connection, result, changes)}
+            return {result.task_id for result in results} - recorded
+
+    def _ours(self, connection: sa.Connection, results: Sequence[Result]) -> tuple[dict[str, int], list[Result]]:
+        """The results that are ours to write, and by run the number of the change that this transaction makes."""
+        changes = _changes(connection, results, self._replica)
+        return changes, [result for result in results if result.run_id in changes]
+
+    def _recorded_at_once(
+        self, connection: sa.Connection, results: Sequence[Result], changes: Mapping[str, int]
+    ) -> bool:
+        if results:
+            done = connection.execute(_GUARDED_UPDATE, [_values(result, changes) for result in results])
+            if done.rowcount != len(results):
+                return False
+            self._append(connection, results)
+        return True
 
     def _recorded_alone(self, connection: sa.Connection, result: Result, changes: Mapping[str, int]) -> bool:
         try:
@@ -75,7 +94,10 @@ class ResultStore:
             connection.execute(sa.insert(output), pieces)
 
     def close_run(self, run_id: str, *, at: datetime) -> RunState:
-        """Bring a run's own state up to its tasks'; answer it."""
+        """Bring a run's own state up to its tasks'; answer it.
+
+        By whom does not matter: it says what is stored of the tasks while nobody can write them, and nothing else.
+        """
         with self._engine.begin() as connection:
             run = connection.execute(
                 sa.select(runs.c.state, runs.c.canceled, runs.c.end_time).where(runs.c.id == run_id).with_for_update()
@@ -98,12 +120,13 @@ class ResultStore:
             return state
 
 
-def _changes(connection: sa.Connection, results: Sequence[Result]) -> dict[str, int]:
-    """By run, the number of the change that this transaction makes.
+def _changes(connection: sa.Connection, results: Sequence[Result], replica: str) -> dict[str, int]:
+    """By run that the replica owns, the number of the change that this transaction makes.
 
-    Until it ends nobody else gets one: who has seen a number has seen all that was written under lower ones.
+    Until it ends nobody else gets one, and nobody takes the run over: who has seen a number has seen all that was
+    written under lower ones.
     """
-    touched = sa.select(runs.c.id).where(runs.c.id.in_({result.run_id for result in results}))
+    touched = sa.select(runs.c.id).where(runs.c.id.in_({result.run_id for result in results}), runs.c.owner == replica)
     grown = sa.update(runs).where(runs.c.id.in_(touched.order_by(runs.c.id).with_for_update()))
     counted = grown.values(changes=runs.c.changes + 1).returning(runs.c.id, runs.c.changes)
     return {row.id: row.changes for row in connection.execute(counted)}

@@ -372,6 +372,7 @@ class StartRunRequest(_message.Message):
     INPUTS_FIELD_NUMBER: _builtins.int
     TIMEOUT_FIELD_NUMBER: _builtins.int
     REACH_TIMEOUT_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID, or any unique text of at most 128 characters; repeats return the first run"""
     script: _builtins.str
@@ -381,6 +382,8 @@ class StartRunRequest(_message.Message):
     revision: _builtins.int
     """of the script; the newest when 0"""
     selector: _builtins.str
+    validate_only: _builtins.bool
+    """store and start nothing: refuse, or answer the run as it would be, without an id"""
     @_builtins.property
     def targets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """names or ids, instead of a selector"""
@@ -409,10 +412,11 @@ class StartRunRequest(_message.Message):
         inputs: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         timeout: _duration_pb2.Duration | None = ...,
         reach_timeout: _duration_pb2.Duration | None = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "reach_timeout", b"reach_timeout", "script", b"script", "timeout", b"timeout", "what", b"what"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "inputs", b"inputs", "reach_timeout", b"reach_timeout", "request_id", b"request_id", "revision", b"revision", "script", b"script", "selector", b"selector", "targets", b"targets", "timeout", b"timeout", "what", b"what"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "inputs", b"inputs", "reach_timeout", b"reach_timeout", "request_id", b"request_id", "revision", b"revision", "script", b"script", "selector", b"selector", "targets", b"targets", "timeout", b"timeout", "validate_only", b"validate_only", "what", b"what"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_what: _TypeAlias = _typing.Literal["script", "command"]  # noqa: Y015
     _WhichOneofArgType_what: _TypeAlias = _typing.Literal["what", b"what"]  # noqa: Y015

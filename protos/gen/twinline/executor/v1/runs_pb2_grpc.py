@@ -77,7 +77,7 @@ class RunServiceServicer:
     """
 
     def StartRun(self, request, context):
-        """Starts a run. A repeated request_id returns the first one.
+        """Starts a run. A repeated request_id returns the first one. With validate_only no request_id is needed or used up.
         Reasons: SELECTION_EMPTY, SELECTOR_MALFORMED, SCRIPT_NOT_FOUND, INPUT_MISSING, INPUT_MALFORMED, INPUT_UNKNOWN,
         TARGET_NOT_FOUND.
         """

@@ -34,7 +34,7 @@ class RunServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> RunServiceAsyncStub: ...
     StartRun: _grpc.UnaryUnaryMultiCallable[_runs_pb2.StartRunRequest, _runs_pb2.Run]
-    """Starts a run. A repeated request_id returns the first one.
+    """Starts a run. A repeated request_id returns the first one. With validate_only no request_id is needed or used up.
     Reasons: SELECTION_EMPTY, SELECTOR_MALFORMED, SCRIPT_NOT_FOUND, INPUT_MISSING, INPUT_MALFORMED, INPUT_UNKNOWN,
     TARGET_NOT_FOUND.
     """
@@ -57,7 +57,7 @@ class RunServiceAsyncStub(RunServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     StartRun: _aio.UnaryUnaryMultiCallable[_runs_pb2.StartRunRequest, _runs_pb2.Run]  # type: ignore[assignment]
-    """Starts a run. A repeated request_id returns the first one.
+    """Starts a run. A repeated request_id returns the first one. With validate_only no request_id is needed or used up.
     Reasons: SELECTION_EMPTY, SELECTOR_MALFORMED, SCRIPT_NOT_FOUND, INPUT_MISSING, INPUT_MALFORMED, INPUT_UNKNOWN,
     TARGET_NOT_FOUND.
     """
@@ -83,7 +83,7 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _runs_pb2.StartRunRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_runs_pb2.Run, _abc.Awaitable[_runs_pb2.Run]]:
-        """Starts a run. A repeated request_id returns the first one.
+        """Starts a run. A repeated request_id returns the first one. With validate_only no request_id is needed or used up.
         Reasons: SELECTION_EMPTY, SELECTOR_MALFORMED, SCRIPT_NOT_FOUND, INPUT_MISSING, INPUT_MALFORMED, INPUT_UNKNOWN,
         TARGET_NOT_FOUND.
         """
