@@ -8,6 +8,10 @@ from twinline_journal import MAX_OUTPUT, State, Status, TaskSpec
 
 MAX_SCRIPT = 4 << 20
 MAX_ENV = 1 << 20
+"""Bytes of a task's environment, names and values: no less than what the gateway lets through."""
+
+UNREADABLE = "journal unreadable"
+"""Why the end of a task is not known whose journal holds no true record."""
 
 _KILL_AFTER = 10.0
 
@@ -31,8 +35,8 @@ def to_spec(delivery: pb.Delivery) -> TaskSpec:
     work = delivery.work
     if len(work.script) > MAX_SCRIPT:
         raise ValueError(f"the script has {len(work.script)} bytes, more than {MAX_SCRIPT}: make it smaller")
-    if sum(len(name) + len(value) for name, value in work.env.items()) > MAX_ENV:
-        raise ValueError(f"the environment has more than {MAX_ENV} characters: make it smaller")
+    if sum(len(name.encode()) + len(value.encode()) for name, value in work.env.items()) > MAX_ENV:
+        raise ValueError(f"the environment has more than {MAX_ENV} bytes: make it smaller")
     return TaskSpec(
         delivery.task_id,
         work.script,
@@ -41,6 +45,15 @@ def to_spec(delivery: pb.Delivery) -> TaskSpec:
         kill_after=_seconds(work.kill_after) if work.HasField("kill_after") else _KILL_AFTER,
         max_output=work.max_output or MAX_OUTPUT,
     )
+
+
+def tellable(status: Status) -> Status:
+    """`status`, unless a script wrote numbers into its journal that no report can hold: then the end is not known."""
+    try:
+        to_report(status)
+    except (ValueError, OverflowError):
+        return Status(status.task_id, State.INTERRUPTED, UNREADABLE)
+    return status
 
 
 def to_report(status: Status) -> pb.TaskReport:

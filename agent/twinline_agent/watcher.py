@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from twinline.agent_gateway.v1 import agents_pb2 as pb
-from twinline_agent.convert import to_report
+from twinline_agent.convert import UNREADABLE, tellable, to_report
 from twinline_journal import Journal, State, Status
 
 log = logging.getLogger(__name__)
@@ -24,6 +24,9 @@ WINDOW = 1 << 20
 
 SETTLE = 0.1
 """Seconds in which a young task is expected to end, so that it is one report and not two."""
+
+LOOKS = 10
+"""How often output that a record promises is looked for, over a second or two, before it counts as lost."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE, _BROKEN_PAUSE = 0.02, 0.25, 5.0
 _NEVER = float("inf")
@@ -40,6 +43,7 @@ class _Followed:
     since: float = field(default_factory=time.monotonic)
     due: float = 0.0
     pause: float = _FIRST_PAUSE
+    missed: int = 0
     told: State | None = None
 
     @property
@@ -64,6 +68,8 @@ class _Seen:
     followed: _Followed
     status: Status | None = None
     chunks: Sequence[bytes] = ()
+    short: bool = False
+    """Whether there is less output than the status promises."""
 
 
 class Watcher:
@@ -150,12 +156,14 @@ class Watcher:
             followed.due = now + _BROKEN_PAUSE
             return []
         live = status.state in _LIVE
+        if seen.short and not seen.chunks and not live:
+            return self._miss(followed, status, now)
         if live and not seen.chunks and (followed.told is status.state or now - followed.since < SETTLE):
             self._wait(followed, now)
             return []
         reports = _reports(status, followed.sent, seen.chunks)
         followed.sent += sum(map(len, seen.chunks))
-        followed.told = status.state
+        followed.told, followed.missed = status.state, 0
         if not live and followed.sent < status.output_size:
             followed.told = State.RUNNING  # the end is told with the last byte
             followed.due = now if followed.room > 0 else _NEVER
@@ -167,6 +175,20 @@ class Watcher:
         if status.state is State.ABSENT:
             self.leave(followed.task_id)
         return reports
+
+    def _miss(self, followed: _Followed, status: Status, now: float) -> list[pb.TaskReport]:
+        """An ended task has less output than promised: look again for a while, then say once that it is lost."""
+        followed.missed += 1
+        if followed.missed < LOOKS:
+            self._wait(followed, now)
+            return []
+        found = followed.sent
+        log.warning(
+            "output is missing", extra={"task": followed.task_id, "promised": status.output_size, "found": found}
+        )
+        followed.told, followed.due = State.INTERRUPTED, _NEVER
+        lost = Status(status.task_id, State.INTERRUPTED, UNREADABLE, output_size=found, started=status.started)
+        return _reports(lost, found, ())
 
     def _wait(self, followed: _Followed, now: float) -> None:
         followed.due = now + followed.pause
@@ -189,15 +211,22 @@ class Watcher:
         return seen
 
     def _read_one(self, look: _Look, budget: int) -> _Seen:
-        status = self._journal.status(look.followed.task_id)
+        status = tellable(self._journal.status(look.followed.task_id))
         if look.young and status.state in _LIVE:
             return _Seen(look.followed, status)
         chunks: list[bytes] = []
         offset, end = look.offset, min(status.output_size, look.offset + min(look.room, max(budget, CHUNK)))
-        while offset < end and (chunk := self._journal.read(status.task_id, offset, min(CHUNK, end - offset))):
+        while offset < end and (chunk := self._read_chunk(status.task_id, offset, min(CHUNK, end - offset))):
             chunks.append(chunk)
             offset += len(chunk)
-        return _Seen(look.followed, status, chunks)
+        return _Seen(look.followed, status, chunks, short=offset < end)
+
+    def _read_chunk(self, task_id: str, offset: int, limit: int) -> bytes:
+        """A script can remove its output too, or put something else there: then there is none."""
+        try:
+            return self._journal.read(task_id, offset, limit)
+        except (FileNotFoundError, IsADirectoryError):
+            return b""
 
 
 def _reports(status: Status, offset: int, chunks: Sequence[bytes]) -> list[pb.TaskReport]:

@@ -32,6 +32,15 @@ _POOL = {"pool_size": 8, "max_overflow": 24, "pool_timeout": 30}
 # Errors are logged with their statement, and what is stored with it is sealed keys, hashes and people's inputs.
 _SILENT = {"hide_parameters": True}
 
+LIMITS = {"statement_timeout": 30, "lock_timeout": 10, "idle_in_transaction_session_timeout": 30}
+"""Seconds on PostgreSQL: of one statement, of its wait for a lock, and of a transaction's wait for its next statement.
+
+What the `options` of a database's URL say goes before this.
+"""
+
+SILENCE = 20
+"""Seconds without a sign of life from the server's machine after which a connection is given up."""
+
 # Alembic keeps the migration under way in module globals.
 _one_at_a_time = threading.Lock()
 
@@ -174,7 +183,7 @@ def _unusable(path: Path, why: str) -> DatabaseUnusable:
 
 
 def _open_postgresql(url: sa.URL) -> sa.Engine:
-    arguments = {"connect_timeout": 10, "application_name": "twinline"}
+    arguments = _postgresql_arguments(url)
     engine = sa.create_engine(
         url.set(drivername="postgresql+psycopg"), connect_args=arguments, pool_pre_ping=True, **_POOL, **_SILENT
     )
@@ -188,6 +197,22 @@ def _open_postgresql(url: sa.URL) -> sa.Engine:
     return engine
 
 
+def _postgresql_arguments(url: sa.URL) -> dict[str, Any]:
+    """How we connect: every wait has an end, on the server and on the line. What the URL says itself holds."""
+    ours = [f"-c {name}={seconds}s" for name, seconds in LIMITS.items()]
+    theirs = url.normalized_query.get("options") or (os.environ.get("PGOPTIONS", ""),)  # which ours would displace
+    given = {
+        "connect_timeout": 10,
+        "application_name": "twinline",
+        "keepalives_idle": SILENCE // 2,
+        "keepalives_interval": SILENCE // 4,
+        "keepalives_count": 2,
+        "tcp_user_timeout": SILENCE * 1000,
+    }
+    options = " ".join([*ours, *theirs]).strip()  # of two that differ the server takes the later
+    return {name: value for name, value in given.items() if name not in url.query} | {"options": options}
+
+
 def _script(package: str) -> ScriptDirectory:
     module = import_module(package)
     folder = Path(next(iter(module.__path__))) / "migrations"
@@ -198,6 +223,8 @@ def _script(package: str) -> ScriptDirectory:
 def _alone(connection: sa.Connection, package: str) -> Iterator[None]:
     """Hold the lock that lets one process migrate at a time, in the transaction that the migrations run in."""
     if connection.dialect.name == "postgresql":
+        for limit in LIMITS:
+            connection.exec_driver_sql(f"SET LOCAL {limit} = 0")  # a large table takes its time, and others wait for it
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(zlib.crc32(f"twinline {package}".encode()))))
         yield
         return

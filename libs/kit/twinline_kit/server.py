@@ -38,7 +38,7 @@ OPTIONS: Options = [
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-    # Half-open connections must not pile up.
+    # Half-open connections must not pile up. Long enough for thousands of agents that come back at once.
     ("grpc.server_handshake_timeout_ms", 20_000),
 ]
 """How every server is tuned."""

@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TypeVar
 
+from sqlalchemy.exc import DataError
+
 from twinline_agent_gateway.errors import AgentRevoked, AgentUnknown, GatewayStopping, PresenceUnavailable, StreamFenced
 from twinline_agent_gateway.store import Admission, Change, Connecting, Location, PresenceStore
 from twinline_kit import loops
@@ -147,7 +149,7 @@ class Presence:
         if arrivals:
             await self._admit(arrivals)
 
-    async def _admit(self, arrivals: list[Arrival]) -> None:
+    async def _admit(self, arrivals: Sequence[Arrival]) -> None:
         latest = {agent.agent_id: (agent, admitted) for agent, admitted in arrivals}
         _fail(
             [arrival for arrival in arrivals if latest[arrival[0].agent_id][1] is not arrival[1]],
@@ -156,13 +158,22 @@ class Presence:
         agents = [agent for agent, _ in latest.values()]
         try:
             admissions = await self._call(lambda: self._store.connect(agents, replica=self._replica, at=self._clock()))
-        except Exception:
-            log.exception("arrivals not written")
+        except Exception as error:
+            if isinstance(error, DataError) and len(agents) > 1:
+                await self._admit_in_halves(list(latest.values()))
+                return
+            log.exception("arrivals not written", extra={"count": len(agents), "agent": agents[0].agent_id})
             _fail(arrivals, PresenceUnavailable("this gateway cannot write to its database: connect again"))
             return
         for agent, admitted in latest.values():
             if not admitted.done():
                 _answer(admitted, agent.agent_id, admissions.get(agent.agent_id))
+
+    async def _admit_in_halves(self, arrivals: Sequence[Arrival]) -> None:
+        """One of them cannot be stored: the others shall not suffer, nor pay with a transaction each."""
+        middle = len(arrivals) // 2
+        await self._admit(arrivals[:middle])
+        await self._admit(arrivals[middle:])
 
 
 def _answer(admitted: "asyncio.Future[int]", agent_id: str, admission: Admission | None) -> None:

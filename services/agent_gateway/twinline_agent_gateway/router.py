@@ -15,9 +15,9 @@ from twinline_agent_gateway.dispatch import Dispatcher
 from twinline_agent_gateway.errors import AgentRevoked, StreamFenced
 from twinline_agent_gateway.states import State
 from twinline_agent_gateway.store import Change, Location
-from twinline_agent_gateway.streams import MAX_ENV, MAX_WORK, MOST_DELIVERIES, AgentStream, Parcel
+from twinline_agent_gateway.streams import MAX_WORK, MOST_DELIVERIES, AgentStream, Parcel, env_size
 from twinline_agent_gateway.tracing import traced
-from twinline_kit import telemetry
+from twinline_kit import telemetry, values
 from twinline_kit.errors import Error
 
 log = logging.getLogger(__name__)
@@ -147,14 +147,14 @@ class Router:
         count = 0
         for batch in request.batches:
             work = batch.work if batch.HasField("work") else None
-            too_large = _too_large(work)
+            too_large, shared = _too_large(work), env_size(work.env) if work else 0
             for task in batch.tasks:
                 count += 1
                 if count % _BREATHE == 0:
                     await asyncio.sleep(0)
                 agent_id, env = task.agent_id, task.env
                 parcel = Parcel(task.task_id, work, task.from_offset, dict(env) if env else _NO_ENV)
-                if refusal := too_large or _env_too_large(parcel.env) or self._no_route_left(parcel):
+                if refusal := too_large or _env_too_large(shared, parcel.env) or self._no_route_left(parcel):
                     self._refuse(dispatcher, agent_id, parcel.task_id, refusal)
                 elif stream := self._streams.get(agent_id):
                     self._hand(dispatcher, stream, parcel)
@@ -274,10 +274,11 @@ def _too_large(work: agents_pb2.Work | None) -> str:
     return f"the work has {size} bytes, more than {MAX_WORK}: make the script or its environment smaller"
 
 
-def _env_too_large(env: Mapping[str, str]) -> str:
-    if not env or sum(len(name) + len(value) for name, value in env.items()) <= MAX_ENV:
+def _env_too_large(shared: int, env: Mapping[str, str]) -> str:
+    """`shared` is the size of what the work brings along; `env` comes on top."""
+    if (size := shared + env_size(env)) <= values.LARGEST_TOTAL:
         return ""
-    return f"the task's environment has more than {MAX_ENV} characters: make it smaller"
+    return f"the task's environment has {size} bytes, more than {values.LARGEST_TOTAL}: make it smaller"
 
 
 def _revoked(agent_id: str) -> AgentRevoked:

@@ -76,7 +76,7 @@ class AgentService(agents_pb2_grpc.AgentServiceServicer):
         first = await _first(context)
         if not isinstance(first, agents_pb2.AgentMessage) or not first.HasField("hello"):
             raise StreamMalformed("the first message was no hello: update the agent")
-        return Connecting(agent_id, first.hello.version[:64], _short(first.hello.facts))
+        return Connecting(agent_id, _printable(first.hello.version[:64]), _short(first.hello.facts))
 
     async def _listen(self, stream: AgentStream, context: Context) -> None:
         while isinstance(message := await context.read(), agents_pb2.AgentMessage):
@@ -134,7 +134,7 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
 
     async def ListAgents(self, request: fleet_pb2.ListAgentsRequest, context: object) -> fleet_pb2.ListAgentsResponse:
         size = pages.page_size(request.page_size)
-        after = next(iter(pages.decode(request.page_token, filter="agents", parts=1)), "")
+        after = pages.after(request.page_token, filter="agents")
         found = await asyncio.to_thread(lambda: self._store.page(after=after, limit=size + 1, at=self._clock()))
         agents = [convert.to_agent(each) for each in found[:size]]
         following = pages.encode(agents[-1].id, filter="agents") if len(found) > size else ""
@@ -191,9 +191,14 @@ def _check_enrollment(request: fleet_pb2.CreateEnrollmentRequest) -> None:
 
 
 def _short(facts: object) -> dict[str, str]:
-    """At most 32 facts of at most 256 characters."""
+    """At most 32 facts of at most 256 printable characters."""
     items = sorted(dict(facts).items())[:32]  # type: ignore[call-overload]  # a map of the protobuf runtime
-    return {name[:64]: value[:256] for name, value in items}
+    return {_printable(name[:64]): _printable(value[:256]) for name, value in items}
+
+
+def _printable(text: str) -> str:
+    """An agent may say anything of itself; databases take no NUL, and terminals obey control characters."""
+    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def _note_forged(stream: AgentStream, count: int) -> None:

@@ -25,9 +25,6 @@ MOST_DELIVERIES = 1024
 MAX_WORK = 4 << 20
 """Bytes of one piece of work."""
 
-MAX_ENV = 1 << 20
-"""Characters of one task's own environment."""
-
 MESSAGE = 4 << 20
 """Bytes after which nothing more is put into a message; with the largest task on top it stays below 16 MiB."""
 
@@ -46,6 +43,11 @@ class Parcel:
     from_offset: int
     env: Mapping[str, str]
     """Over that of the work."""
+
+
+def env_size(env: Mapping[str, str]) -> int:
+    """Bytes of an environment's names and values."""
+    return sum(len(name.encode()) + len(value.encode()) for name, value in env.items())
 
 
 class AgentStream:
@@ -120,7 +122,7 @@ class AgentStream:
         self.writing_since = time.monotonic()
         try:
             await self._context.write(self._take())
-        except (grpc.aio.BaseError, asyncio.InvalidStateError) as error:
+        except grpc.aio.BaseError as error:  # the root of all that a servicer's write raises
             # The line is gone. The reading side notices too, and whoever wanted this states it again.
             log.debug("not written", extra={"agent": self.agent_id, "error": str(error)})
             self.close()
@@ -176,7 +178,7 @@ def _add(orders: pb.Orders, parcel: Parcel) -> int:
     size = 128 + parcel.work.ByteSize()
     if parcel.env:
         delivery.work.env.update(parcel.env)
-        size += sum(len(name) + len(value) for name, value in parcel.env.items())
+        size += env_size(parcel.env)
     return size
 
 

@@ -86,6 +86,22 @@ async def test_a_running_task_is_canceled_and_one_that_never_started_never_start
     assert (result.end, executor.stored(later).output) == (pb.TaskReport.END_CANCELED, b"")
 
 
+async def test_a_script_that_forges_its_end_is_interrupted_and_its_agent_stays_calm(
+    agent: AgentProcess, executor: Executor, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    record = "reason=exited status=0 signal=0 size=1000000 dropped=0 started=1 ended=2"
+    script = f"echo hi; echo '{record}' >../exit; until [ -e {gate} ]; do sleep 0.05; done"
+    task = await executor.run(agent.agent_id, script)
+    result = await eventually(lambda: executor.result(task), within=30)
+    assert (result.state, result.message) == (pb.TaskReport.STATE_INTERRUPTED, "journal unreadable")
+    assert executor.stored(task).output == b"hi\n"
+    other = await executor.run(agent.agent_id, "true")
+    await eventually(lambda: executor.result(other))
+    assert len(executor.stored(task).reports) < 10
+    gate.touch()
+
+
 async def test_limits_hold(agent: AgentProcess, executor: Executor) -> None:
     limits = {"timeout": Duration(nanos=300_000_000), "kill_after": Duration(nanos=100_000_000)}
     slow = await executor.run(agent.agent_id, "trap '' TERM; while :; do sleep 1; done", work=limits)

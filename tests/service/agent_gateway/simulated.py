@@ -17,9 +17,9 @@ class SimulatedAgent:
         self.agent_id = agent_id
         self._call = call
 
-    async def say_hello(self, **facts: str) -> pb.Welcome:
+    async def say_hello(self, version: str = "0.0.1", /, **facts: str) -> pb.Welcome:
         """Say hello and return the welcome; raises what the gateway refuses with."""
-        await self._call.write(pb.AgentMessage(hello=pb.Hello(version="0.0.1", facts=facts)))
+        await self._call.write(pb.AgentMessage(hello=pb.Hello(version=version, facts=facts)))
         message = await self.hear()
         assert message.HasField("welcome")
         return message.welcome

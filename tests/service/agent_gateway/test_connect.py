@@ -33,6 +33,14 @@ async def test_an_agent_is_welcome_and_said_to_be_connected_until_it_goes(gatewa
     await gateway.becomes(agent.agent_id, "NEVER_ENROLLED")  # it never spent its token
 
 
+async def test_what_an_agent_says_of_itself_is_kept_without_control_characters(gateway: Gateway) -> None:
+    agent_id = (await gateway.enrollment()).agent_id
+    async with dialled(gateway, agent_id) as agent:
+        await agent.say_hello("1.0\0", **{"o\0s": "deb\x1bian\0"})
+        known = await gateway.fleet.GetAgent(fleet_pb2.GetAgentRequest(agent_id=agent_id))
+    assert (known.version, dict(known.facts)) == ("1.0 ", {"o s": "deb ian "})
+
+
 async def test_connected_agents_are_measured(gateway: Gateway) -> None:
     async with simulated(gateway), simulated(gateway):
         assert measured() == 2

@@ -14,8 +14,9 @@ from tests.service.agent_gateway.running import Gateway
 from tests.service.agent_gateway.simulated import finished, simulated
 from twinline.agent_gateway.v1 import agents_pb2 as pb
 from twinline.agent_gateway.v1 import fleet_pb2
+from twinline_agent.convert import to_spec
 from twinline_agent_gateway.errors import StreamFenced
-from twinline_kit import telemetry
+from twinline_kit import telemetry, values
 
 
 async def test_a_task_goes_down_and_its_report_comes_up(gateway: Gateway, executor: Executor) -> None:
@@ -107,6 +108,19 @@ async def test_reports_for_a_dispatcher_that_is_gone_are_dropped(gateway: Gatewa
         await agent.orders()
         await agent.report(finished("task-1"), finished(task))
         await eventually(lambda: executor.result(task))
+
+
+async def test_an_environment_is_bounded_in_bytes_the_runs_and_the_tasks_together(
+    gateway: Gateway, executor: Executor
+) -> None:
+    half = "é" * (values.LARGEST_TOTAL // 4 - 1)  # with a name of two bytes half of what is allowed
+    async with simulated(gateway) as agent:
+        fits = await executor.run(agent.agent_id, "true", env={"BB": half}, work={"env": {"AA": half}})
+        (delivery,) = (await agent.orders()).deliveries
+        large = await executor.run(agent.agent_id, "true", env={"BB": half + "!"}, work={"env": {"AA": half}})
+        await eventually(lambda: executor.stored(large).states == ["REJECTED"])
+        assert "bytes, more than 1048576: make it smaller" in executor.stored(large).reports[0].message
+    assert (delivery.task_id, to_spec(delivery).env) == (fits, {"AA": half, "BB": half})
 
 
 async def test_work_that_is_too_large_is_rejected_before_it_travels(gateway: Gateway, executor: Executor) -> None:

@@ -17,8 +17,9 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc  # type:
 from tests.peers.authority import Certificates
 from tests.service.kit.conftest import ANYWHERE, Keep
 from tests.service.kit.echo import NAME, SERVICE, Echo, People
+from twinline_kit import server
 from twinline_kit.app import working
-from twinline_kit.client import api_channel
+from twinline_kit.client import api_channel, mesh_channel
 from twinline_kit.errors import Unavailable
 from twinline_kit.server import Bound, CannotListen, Listen, PortInUse, serving
 
@@ -108,6 +109,24 @@ async def test_half_open_connections_do_not_hold_up_others(bound: Bound, admin: 
             each.close()
 
 
+async def test_a_handshake_that_stands_still_is_ended_while_others_are_served(
+    authority: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shorter = {"grpc.server_handshake_timeout_ms": 2000}
+    monkeypatch.setattr(server, "OPTIONS", [(name, shorter.get(name, value)) for name, value in server.OPTIONS])
+    async with serving(ANYWHERE, [SERVICE], identity=authority.service("keys"), verifier=People(), grace=0) as bound:
+        host, _, port = bound.mesh.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        try:
+            ended = asyncio.ensure_future(reader.read(1))
+            async with mesh_channel(bound.mesh, authority.agent("agent-1")) as channel:
+                assert await Echo(channel).say("hello", method="For_agent", timeout=5) == "hello"
+            assert not ended.done()
+            assert await asyncio.wait_for(ended, 10) == b""
+        finally:
+            writer.close()
+
+
 async def test_background_work_that_fails_ends_the_block_with_its_error() -> None:
     async def fail() -> None:
         raise Unavailable("no")
@@ -167,5 +186,6 @@ def test_a_setting_that_is_missing_is_named() -> None:
     paths = {"PYTHONPATH": ":".join(filter(None, sys.path))}
     done = subprocess.run([sys.executable, "-c", MAIN], check=False, env=paths, capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr.startswith("twinline echo: TWINLINE_ECHO_DATABASE_URL is not set; set it in the environment")
+    assert done.stderr.startswith("twinline echo: TWINLINE_ECHO_DATABASE_URL is not set, ")
+    assert "; set them in the environment" in done.stderr
     assert done.stderr.count("\n") == 1

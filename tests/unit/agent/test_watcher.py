@@ -1,5 +1,7 @@
 """What the watcher says of tasks in a real journal."""
 
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,13 @@ SECOND = 1.0
 @pytest.fixture
 def journal(tmp_path: Path) -> Journal:
     return Journal(tmp_path / "journal")
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[Path]:
+    """What a script waits for, no longer than the test."""
+    yield tmp_path / "gate"
+    (tmp_path / "gate").touch()
 
 
 async def run(journal: Journal, task_id: str, script: str) -> None:
@@ -72,6 +81,92 @@ async def test_one_unreadable_task_does_not_silence_the_others(journal: Journal,
     watcher.follow("task-1", 0)
     watcher.follow("task-2", 0)
     assert [report.task_id for report in await watcher.next_reports(SECOND)] == ["task-2"]
+
+
+def record(journal: Path, size: str, *, started: str = "1") -> None:
+    """What a script can write to its own journal: a record of its end."""
+    text = f"reason=exited status=0 signal=0 size={size} dropped=0 started={started} ended=2\n"
+    (journal / "tasks" / "task-1" / "exit").write_text(text)
+
+
+async def all_said(watcher: Watcher) -> list[pb.TaskReport]:
+    """Its reports, of no more looks than a watcher with nothing to say may need."""
+    said: list[pb.TaskReport] = []
+    for _ in range(20):
+        if not (reports := await watcher.next_reports(2 * SECOND)):
+            return said
+        said += reports
+    raise AssertionError("it never stops talking")
+
+
+async def test_output_that_a_record_promises_and_nobody_wrote_ends_the_task_once(
+    journal: Journal, tmp_path: Path
+) -> None:
+    await run(journal, "task-1", "echo hi")
+    record(tmp_path / "journal", "1000")
+    watcher = Watcher(journal)
+    watcher.follow("task-1", 0)
+    first, last = await all_said(watcher)
+    assert (first.state, first.data) == (pb.TaskReport.STATE_RUNNING, b"hi\n")
+    assert (last.state, last.message) == (pb.TaskReport.STATE_INTERRUPTED, "journal unreadable")
+    assert (last.offset, last.output_size, last.data) == (3, 3, b"")
+
+
+@pytest.mark.parametrize("put_there", [Path.unlink, lambda output: (output.unlink(), output.mkdir())])
+async def test_output_that_is_gone_ends_the_task_once(
+    journal: Journal, tmp_path: Path, put_there: Callable[[Path], object]
+) -> None:
+    await run(journal, "task-1", "echo hi")
+    put_there(tmp_path / "journal" / "tasks" / "task-1" / "output")
+    watcher = Watcher(journal)
+    watcher.follow("task-1", 0)
+    (report,) = await all_said(watcher)
+    assert (report.state, report.message) == (pb.TaskReport.STATE_INTERRUPTED, "journal unreadable")
+
+
+async def test_output_that_comes_late_is_waited_for(journal: Journal, tmp_path: Path) -> None:
+    await run(journal, "task-1", "echo hi")
+    record(tmp_path / "journal", "6")
+    watcher = Watcher(journal)
+    watcher.follow("task-1", 0)
+    assert [report.data for report in await watcher.next_reports(SECOND)] == [b"hi\n"]
+    assert await watcher.next_reports(0.05) == []
+    with (tmp_path / "journal" / "tasks" / "task-1" / "output").open("a") as output:
+        output.write("ho\n")
+    (report,) = await watcher.next_reports(SECOND)
+    assert (report.state, report.data) == (pb.TaskReport.STATE_FINISHED, b"ho\n")
+
+
+async def test_output_cut_off_under_a_running_task_is_waited_for_in_peace(
+    journal: Journal, tmp_path: Path, gate: Path
+) -> None:
+    script = f"echo 12345; until [ -e {gate} ]; do sleep 0.05; done"
+    journal.start(TaskSpec("task-1", script.encode()))
+    watcher, received = Watcher(journal), b""
+    watcher.follow("task-1", 0)
+    while received != b"12345\n":
+        received += b"".join(report.data for report in await watcher.next_reports(SECOND))
+    os.truncate(tmp_path / "journal" / "tasks" / "task-1" / "output", 2)
+    assert await watcher.next_reports(0.5) == []
+    gate.touch()
+    (report,) = await watcher.next_reports(10 * SECOND)
+    assert (report.state, report.offset, report.data) == (pb.TaskReport.STATE_FINISHED, 6, b"")
+    assert await watcher.next_reports(0.05) == []
+
+
+@pytest.mark.parametrize(("size", "started"), [("9" * 30, "1"), ("0", "1e300"), ("0", "inf"), ("0", "nan")])
+async def test_numbers_that_no_report_can_hold_end_the_task_and_harm_no_other(
+    journal: Journal, tmp_path: Path, size: str, started: str
+) -> None:
+    await run(journal, "task-1", "true")
+    await run(journal, "task-2", "true")
+    record(tmp_path / "journal", size, started=started)
+    watcher = Watcher(journal)
+    watcher.follow("task-1", 0)
+    watcher.follow("task-2", 0)
+    bad, good = await watcher.next_reports(SECOND)
+    assert (bad.state, bad.message) == (pb.TaskReport.STATE_INTERRUPTED, "journal unreadable")
+    assert good.state == pb.TaskReport.STATE_FINISHED
 
 
 async def test_a_rejection_is_told_once_and_forgotten_with_the_stream(journal: Journal) -> None:
