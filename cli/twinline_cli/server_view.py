@@ -1,5 +1,7 @@
 """How servers look on the command line."""
 
+from collections.abc import Iterable
+
 from twinline.common.v1 import common_pb2
 from twinline.launcher.v1 import servers_pb2 as pb
 from twinline_cli.output import Column, when, word
@@ -50,12 +52,70 @@ def price(server: pb.Server) -> str:
     return f"{dollars(it.hourly_micros, it.currency)} an hour" if it.hourly_micros else ""
 
 
+def address(server: pb.Server) -> str:
+    """Where the present machine is reached; nothing once it is gone."""
+    return "" if server.state == pb.SERVER_STATE_TERMINATED else server.current.address
+
+
+def made_of(server: pb.Server) -> pb.ServerSpec:
+    """What the present machine was launched with; of a server that never was launched, what it would be."""
+    it = server.current
+    if not server.HasField("current"):
+        return server.next
+    return pb.ServerSpec(
+        template=it.template,
+        image=it.image,
+        instance_type=it.instance_type,
+        cloud_key=it.cloud_key_name,
+        security_groups=it.security_groups,
+        tags=it.tags,
+    )
+
+
+def next_launch(server: pb.Server) -> str:
+    """What the next launch would be made of, where that is not what the present machine was; or nothing."""
+    if not server.HasField("current"):
+        return ""
+    now, then = made_of(server), server.next
+    changed = [
+        _changed("template", then.template, now.template or then.template),  # of an old machine it is not known
+        _changed("image", then.image, now.image or then.image),
+        _changed("instance type", then.instance_type, now.instance_type if then.instance_type else ""),
+        _changed("cloud key", then.cloud_key, _called(server.current, then.cloud_key)),
+        _changed("security groups", _listed(then.security_groups), _listed(now.security_groups)),
+        _changed("tags", _listed(then.tags), _listed(now.tags)),
+    ]
+    return "; ".join(filter(None, changed))
+
+
+def outcome(step: pb.Step) -> str:
+    """What became of a step; of one whose task does not run yet, where that stands and what it waits for."""
+    if not step.task_state:
+        return step.outcome
+    return f"{step.task_state} ({step.reason})" if step.reason else step.task_state
+
+
+def _changed(what: str, then: str, now: str) -> str:
+    if then == now:
+        return ""
+    return f"{what} {then}" if then else f"no {what}"
+
+
+def _called(machine: pb.Instance, key: str) -> str:
+    """The machine's cloud key: by its id where `key` is that, else by its name."""
+    return key if key == machine.cloud_key else machine.cloud_key_name
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
+
+
 COLUMNS: list[Column[pb.Server]] = [
     Column("NAME", lambda server: server.name),
     Column("GENERATION", generation),
     Column("STATE", lambda server: state(server.state), is_state=True),
     Column("DEPLOYMENT", lambda server: server.deployment),
-    Column("ADDRESS", lambda server: server.current.address),
+    Column("ADDRESS", address),
     Column("COST", cost),
 ]
 DETAILS: list[Column[pb.Server]] = [
@@ -64,11 +124,13 @@ DETAILS: list[Column[pb.Server]] = [
     Column("CAUSE", lambda server: server.current.cause),
     Column("STRANDED", stranding),
     Column("PRICE", price),
-    Column("TEMPLATE", lambda server: server.next.template),
-    Column("IMAGE", lambda server: server.next.image),
-    Column("CLOUD KEY", lambda server: server.next.cloud_key),
-    Column("SECURITY GROUPS", lambda server: ", ".join(server.next.security_groups)),
-    Column("TAGS", lambda server: ", ".join(server.next.tags)),
+    Column("TEMPLATE", lambda server: made_of(server).template),
+    Column("IMAGE", lambda server: made_of(server).image),
+    Column("INSTANCE TYPE", lambda server: made_of(server).instance_type),
+    Column("CLOUD KEY", lambda server: made_of(server).cloud_key),
+    Column("SECURITY GROUPS", lambda server: _listed(made_of(server).security_groups)),
+    Column("TAGS", lambda server: _listed(made_of(server).tags)),
+    Column("NEXT LAUNCH", next_launch),
     Column("INSTANCE", lambda server: server.current.id),
     Column("AGENT", lambda server: server.current.agent_id),
     Column("LAUNCHED", lambda server: when(server.current.launch_time)),
@@ -77,7 +139,7 @@ DETAILS: list[Column[pb.Server]] = [
 STEPS: list[Column[pb.Step]] = [
     Column("STEP", lambda step: step.script),
     Column("REVISION", lambda step: str(step.revision)),
-    Column("OUTCOME", lambda step: step.outcome, is_state=True),
+    Column("OUTCOME", outcome, is_state=True),
     Column("RUN", lambda step: step.run),
 ]
 INPUTS: list[Column[pb.Input]] = [

@@ -79,8 +79,6 @@ class Signer:
 
 
 def _material_missing(key: pb.CloudKey) -> Error:
-    error = FailedPrecondition(
-        f"the private half of cloud key {key.name} is missing; `twinline keys upload-material` brings it", key=key.id
-    )
+    error = FailedPrecondition(f"the private half of cloud key {key.name} is missing: upload its material", key=key.id)
     error.reason = "KEY_MATERIAL_MISSING"  # the class is the keys service's
     return error

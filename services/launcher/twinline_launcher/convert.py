@@ -59,9 +59,22 @@ def instance(row: Instance, stranded: Sequence[Transition], *, at: datetime) -> 
         terminate_time=_optional(row.terminate_time),
         cause=row.cause,
         steps=[
-            servers_pb2.Step(script=step.title, revision=step.revision, run=step.run, outcome=step.outcome)
+            servers_pb2.Step(
+                script=step.title,
+                revision=step.revision,
+                run=step.run,
+                outcome=step.outcome,
+                task_state=step.task_state,
+                reason=step.reason,
+            )
             for step in steps.load(row.decommission if decommissions else row.boot)
         ],
+        template=row.template,
+        image=row.image,
+        instance_type=row.instance_type,
+        cloud_key_name=row.cloud_key_name,
+        security_groups=row.security_groups,
+        tags=row.tags,
     )
 
 

@@ -25,7 +25,7 @@ def instance(plan: Plan, *, request_id: str | None, at: datetime) -> Instance:
     return Instance(
         id=new_id("instance"), server_id=server.id, server_name=server.name, launch_request=request_id,
         state=State.PENDING, state_time=at, cause="",
-        deployment=server.deployment, tags=server.tags,
+        deployment=server.deployment, tags=server.tags, template=server.template, image=image.name,
         cloud=image.cloud, cloud_image=image.cloud_image,
         generation=plan.generation, generation_assumed=plan.generation_assumed,
         instance_type=sold.name, hourly_micros=sold.hourly_micros, currency=sold.currency,

@@ -11,7 +11,7 @@ from typing import Any
 
 from twinline_kit.errors import Error, FailedPrecondition, InvalidArgument, NotFound
 from twinline_launcher import steps, stranding
-from twinline_launcher.runs import Limits, Runs
+from twinline_launcher.runs import GoingOn, Limits, Runs
 from twinline_launcher.settings import Settings
 from twinline_launcher.states import Event, State
 from twinline_launcher.steps import Outcome, Step
@@ -77,11 +77,14 @@ class Lists:
         await turn.move(event, f"{failure.message} ({failure.reason})", stranding=why, **facts)
 
     async def cancel(self, turn: Turn) -> None:
-        """Stop whatever script still runs, as far as the executor can be told now."""
+        """Stop whatever script still runs, as far as the executor can be told now: its machine is gone."""
         for kind in (BOOT, DECOMMISSION):
-            for step in _load(turn, kind):
-                if step.outcome is Outcome.RUNNING and step.run:
+            for index, step in enumerate(_load(turn, kind)):
+                if step.outcome is not Outcome.RUNNING:
+                    continue
+                if step.run:
                     await self._cancel(turn, step)
+                await _note(turn, kind, index, outcome=Outcome.CANCELED)
 
     async def _step(self, turn: Turn, kind: Kind, index: int) -> bool:
         """Take one step further; False when there is nothing to do but to wait."""
@@ -105,21 +108,24 @@ class Lists:
             await _note(turn, kind, index, run=run)
 
     async def _follow(self, turn: Turn, kind: Kind, index: int, step: Step) -> bool:
-        ended = await self._runs.result(step.run, step)
-        if ended is None:
+        seen = await self._runs.result(step.run, step)
+        if isinstance(seen, GoingOn):
+            await _note(turn, kind, index, task_state=seen.task_state, reason=seen.reason)
             return False
-        if ended.failure:
-            await self.strand(turn, kind, ended.failure)
+        if seen.failure:
+            await self.strand(turn, kind, seen.failure)
         else:
             await _note(turn, kind, index, outcome=Outcome.SUCCEEDED)
         return True
 
     async def _retry(self, turn: Turn, kind: Kind, index: int, step: Step) -> None:
         """After a resume: again, unless the failed attempt turns out to have succeeded, or to go on."""
-        ended = await self._runs.result(step.run, step) if step.run else None
-        if ended is None:  # without a run, the same attempt is asked for: it may have been taken, and the answer lost
+        seen = await self._runs.result(step.run, step) if step.run else GoingOn()
+        if isinstance(
+            seen, GoingOn
+        ):  # without a run, the same attempt is asked for: it may have been taken, and the answer lost
             await _note(turn, kind, index, outcome=Outcome.RUNNING)
-        elif ended.failure is None:
+        elif seen.failure is None:
             await _note(turn, kind, index, outcome=Outcome.SUCCEEDED)
         else:
             await _note(turn, kind, index, outcome=Outcome.RUNNING, attempt=step.attempt + 1, run="")

@@ -117,6 +117,9 @@ class Instance(Table, table=True):
     # Frozen at launch.
     deployment: str = Field(max_length=255)
     tags: list[str] = Field(sa_type=sa.JSON)
+    template: str = Field(default="", max_length=255)
+    image: str = Field(default="", max_length=255)
+    """This and the template are empty where the launch was before they were kept."""
     cloud: str = Field(max_length=64)
     cloud_image: str = Field(max_length=255)
     generation: int

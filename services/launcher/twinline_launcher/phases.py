@@ -120,8 +120,9 @@ class Phases:
         return 0
 
     async def _terminated(self, turn: Turn) -> float | None:
-        # A machine that vanished may have left something at its cloud.
+        # A machine that vanished may have left something at its cloud, and a script that nobody waits for.
         await self._cloud(turn).terminate(turn.instance.id)
+        await self._lists.cancel(turn)
         await self._let_go(turn)
         return None
 

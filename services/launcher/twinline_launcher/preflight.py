@@ -16,9 +16,10 @@ from twinline_kit.errors import NotFound
 from twinline_kit.values import faults
 from twinline_launcher import inputs, providers
 from twinline_launcher.inputs import Declaration
-from twinline_launcher.models import Deployment, Generation, Image, SecurityGroup, Server, Template
+from twinline_launcher.models import Deployment, Generation, Image, Instance, SecurityGroup, Server, Template
 from twinline_launcher.plan import Finding, Plan
 from twinline_launcher.providers import Clouds
+from twinline_launcher.states import REACHABLE
 from twinline_launcher.steps import Step
 from twinline_launcher.store.catalog import CatalogStore
 
@@ -46,6 +47,22 @@ class Preflight:
         self._look_at_groups(plan)
         await self._look_at_scripts(plan, given)
         return plan
+
+    async def look_at_machine(self, plan: Plan, machine: Instance | None) -> None:
+        """Note when scripts cannot reach the machine that the server has now, whose groups no definition changes."""
+        if machine is None or machine.generation == Generation.V5 or machine.state not in REACHABLE:
+            return
+        groups = await to_thread(self._catalog.find, SecurityGroup, machine.security_groups)
+        if any(SSH in each.open_ports for each in groups.values()):
+            return
+        name, way_out = plan.server.name, "terminate it, and launch again with a group that opens port 22"
+        if groups:
+            way_out = f"open it in {' or '.join(machine.security_groups)}, or {way_out}"
+        text = (
+            f"the present machine of {name} was launched without a group that opens port 22, and keeps its groups: "
+            f"{way_out}"
+        )
+        plan.note(Finding.MACHINE_PORT_22_CLOSED, name, text)
 
     def _read_catalog(self, server: Server) -> Plan:
         return Plan(
@@ -98,7 +115,7 @@ class Preflight:
         if not key.has_material:
             text = (
                 f"the private half of cloud key {key.name} is not here, so nothing could log in to a v4 server: "
-                f"twinline keys upload-material {key.name} FILE"
+                f"`twinline keys upload-material {key.name} FILE`"
             )
             plan.find(Finding.KEY_MATERIAL_MISSING, key.name, text)
         if not key.public_key:
@@ -111,11 +128,12 @@ class Preflight:
             return
         if any(SSH in each.open_ports for each in plan.groups):
             return
-        text = (
-            f"no security group of server {plan.server.name} opens port 22, which scripts reach a v4 server through: "
-            "open it in one of them"
-        )
-        plan.find(Finding.PORT_22_CLOSED, plan.server.name, text)
+        name, groups = plan.server.name, plan.server.security_groups
+        if groups:
+            text = f"no security group of server {name} opens port 22: open it in {' or '.join(groups)}"
+        else:
+            text = f"server {name} has no security group: give it one that opens port 22"
+        plan.find(Finding.PORT_22_CLOSED, name, f"{text}; scripts reach a v4 server through it")
 
     async def _look_at_scripts(self, plan: Plan, given: Mapping[str, str]) -> None:
         if plan.template is None:
@@ -165,7 +183,7 @@ class Preflight:
             if not page.next_page_token:
                 break
         for name in sorted(wanted):
-            text = f"an input refers to credential {name}, which is not set: twinline credentials set {name}"
+            text = f"an input refers to credential {name}, which is not set: `twinline credentials set {name}`"
             plan.find(Finding.CREDENTIAL_NOT_FOUND, name, text)
 
 

@@ -57,7 +57,7 @@ class Reconciler:
                 group.create_task(loops.forever("lease", self._renew, every=self._settings.lease / 3))
                 await self._claim_for_ever(group)
         finally:
-            await to_thread(lambda: self._store.renew(self._owner, until=self._clock()))
+            await to_thread(lambda: self._store.leave(self._owner, at=self._clock()))
 
     async def _claim_for_ever(self, group: asyncio.TaskGroup) -> None:
         failures = 0
@@ -86,9 +86,10 @@ class Reconciler:
         return min(max(wait, _SHORTEST), self._settings.idle_tick)
 
     async def _renew(self) -> None:
-        if self._held:
+        # Only these: one that could not be given back is ours in its row as well, until its lease runs out.
+        if held := sorted(self._held):
             until = self._clock() + self._lease
-            await to_thread(lambda: self._store.renew(self._owner, until=until))
+            await to_thread(lambda: self._store.renew(self._owner, held, until=until))
 
     async def _look_after(self, instance_id: str) -> None:
         try:

@@ -18,7 +18,7 @@ from twinline_launcher.steps import Step
 from twinline_launcher.stranding import Failure, Reason
 
 _NOTHING = ":"
-_GOING_ON = frozenset({pb.Task.STATE_PENDING, pb.Task.STATE_DELIVERED, pb.Task.STATE_RUNNING})
+_NOT_YET = frozenset({pb.Task.STATE_PENDING, pb.Task.STATE_DELIVERED})
 _LEAST = timedelta(seconds=1)
 
 
@@ -28,6 +28,14 @@ class Limits:
 
     timeout: timedelta
     reach: timedelta
+
+
+@dataclass(frozen=True)
+class GoingOn:
+    """A run that is not over. Both are empty while its task runs, or is not there yet."""
+
+    task_state: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,14 +68,16 @@ class Runs:
             run = await self._runs.StartRun(request)
         return run.id
 
-    async def result(self, run: str, step: Step) -> Ended | None:
-        """How the run ended; None while it goes on."""
+    async def result(self, run: str, step: Step) -> GoingOn | Ended:
+        """How the run ended, or where its task stands."""
         try:
             tasks = (await self._runs.ListTasks(pb.ListTasksRequest(run=run, page_size=1))).tasks
         except NotFound:
             return Ended(Failure(Reason.OUTCOME_UNKNOWN, f"the executor knows no run {run} any more"))
-        if not tasks or tasks[0].state in _GOING_ON:
-            return None
+        if not tasks or tasks[0].state == pb.Task.STATE_RUNNING:
+            return GoingOn()
+        if tasks[0].state in _NOT_YET:
+            return GoingOn(_word(tasks[0]), tasks[0].reason)
         return Ended(_failure(tasks[0], step))
 
     async def cancel(self, run: str) -> None:
@@ -89,9 +99,12 @@ def _failure(task: pb.Task, step: Step) -> Failure | None:
         return Failure(Reason.SCRIPT_CANCELED, f"{ended} was canceled{said}")
     if task.state == pb.Task.STATE_UNKNOWN:
         return Failure(Reason.OUTCOME_UNKNOWN, f"{ended} was started, and how it ended cannot be told{said}")
-    return Failure(
-        task.reason or pb.Task.State.Name(task.state).removeprefix("STATE_"), task.message or f"{ended} never started"
-    )
+    return Failure(task.reason or _word(task).upper(), task.message or f"{ended} never started")
+
+
+def _word(task: pb.Task) -> str:
+    """The state of a task as people read it: `pending`."""
+    return pb.Task.State.Name(task.state).removeprefix("STATE_").lower()
 
 
 @contextmanager

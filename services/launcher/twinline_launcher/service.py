@@ -83,6 +83,7 @@ class ServerService(rpc.ServerServiceServicer):
     async def PreflightServer(self, request: pb.PreflightServerRequest, context: Context) -> pb.PreflightServerResponse:
         whole = await to_thread(self._servers.get, names.server_reference(request.server))
         plan = await self._preflight.look(whole.server, inputs.check(request.inputs, "inputs"))
+        await self._preflight.look_at_machine(plan, whole.instance)
         return pb.PreflightServerResponse(violations=map(convert.problem, plan.problems))
 
     async def LaunchServer(self, request: pb.LaunchServerRequest, context: Context) -> pb.Server:

@@ -116,9 +116,6 @@ LIMITS: Mapping[State, timedelta] = {
 }
 """After so long in a state EXPIRE happens to it. What an operator may set has its default here."""
 
-MOVING = frozenset({State.PENDING, State.BOOTING, State.DECOMMISSIONING, State.SHUTTING_DOWN})
-"""States that the reconciler ends; the others rest."""
-
 STRANDED = frozenset({State.STRANDED_IN_BOOTING, State.STRANDED_IN_DECOMMISSIONING})
 """The machine runs, costs money, and does nothing for it."""
 
@@ -127,9 +124,6 @@ ENDING = frozenset({State.DECOMMISSIONING, State.SHUTTING_DOWN})
 
 REACHABLE = STRANDED | {State.BOOTING, State.OPERATIONAL, State.DECOMMISSIONING}
 """The machine runs, and scripts can be run on it."""
-
-BILLED = REACHABLE | {State.SHUTTING_DOWN}
-"""The cloud may charge for the machine."""
 
 
 def after(state: State, event: Event, *, server: str) -> State:
@@ -143,11 +137,6 @@ def after(state: State, event: Event, *, server: str) -> State:
         f"possible now: {allowed or 'nothing, it moves on by itself'}"
     )
     raise IllegalTransition(text, server=server, state=state.name, event=event.name, allowed=allowed)
-
-
-def is_possible(state: State, event: Event) -> bool:
-    """Whether the table has the pair."""
-    return event in TRANSITIONS[state]
 
 
 def _said(event: Event) -> str:

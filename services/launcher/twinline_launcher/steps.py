@@ -13,6 +13,8 @@ class Outcome(StrEnum):
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
+    CANCELED = "canceled"
+    """Its machine ended before it did."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,10 @@ class Step:
     """Counted and stored before the run is asked for, so that a lost answer is asked for again and not anew."""
     run: str = ""
     outcome: Outcome = Outcome.WAITING
+    task_state: str = ""
+    """Where its run's task stands while that does not run yet, as the executor says; else empty."""
+    reason: str = ""
+    """What the task waits for; else empty."""
 
     @property
     def title(self) -> str:
@@ -54,8 +60,9 @@ def dump(steps: Sequence[Step]) -> list[dict[str, Any]]:
 
 
 def with_step(steps: Sequence[Step], index: int, **changes: Any) -> list[Step]:
-    """The list with one step changed."""
-    return [replace(step, **changes) if place == index else step for place, step in enumerate(steps)]
+    """The list with one step changed. What its task waits for is said anew, or it waits for nothing."""
+    now = {"task_state": "", "reason": "", **changes}
+    return [replace(step, **now) if place == index else step for place, step in enumerate(steps)]
 
 
 def current(steps: Sequence[Step]) -> int | None:

@@ -23,30 +23,36 @@ _AGENT = "let {server} reach the gateway (outbound TLS) and check its agent, {re
 _SLOW = "read {output}, mend what takes so long, {resume}, {force}"
 
 WAYS_OUT: Mapping[str, str] = {
-    "KEY_MATERIAL_MISSING": "twinline keys upload-material {key} FILE, {resume}",
+    "KEY_MATERIAL_MISSING": "`twinline keys upload-material {key} FILE`, {resume}",
     # The machine lets in no other key, and a new one of the same name is another.
     "KEY_NOT_FOUND": (
-        "cloud key {key} was deleted, and the machine lets in no other: twinline servers terminate {server}, "
-        "choose another key for it and launch it again, {force}"
+        "cloud key {key} was deleted, and the machine lets in no other: {terminate}, choose another key for it and "
+        "launch it again, {force}"
     ),
-    "PORT_UNREACHABLE": "open port 22 in a security group of {server} and check that sshd runs, {resume}",
+    # A group reaches the machines that have it; which groups a machine has was frozen.
+    "PORT_UNREACHABLE": (
+        "open port 22 in {groups} and check that sshd runs, {resume}, or {terminate}, give it another group and launch "
+        "it again"
+    ),
     "AUTH_REFUSED": "let the public half of cloud key {key} log in as {username}, {resume}",
-    "HOST_KEY_MISMATCH": (
-        "another machine answers at {address}: find out which, {resume}, or twinline servers terminate {server}"
-    ),
+    "HOST_KEY_MISMATCH": "another machine answers at {address}: find out which, {resume}, or {terminate}",
     "AGENT_NEVER_ENROLLED": _AGENT,
     "AGENT_OFFLINE": _AGENT,
-    "INPUT_MISSING": "terminate {server}, give it the input, and launch it again, {force}",
-    "CREDENTIAL_NOT_FOUND": "twinline credentials set NAME, {resume}",
+    "INPUT_MISSING": "{terminate}, give it the input, and launch it again, {force}",
+    "CREDENTIAL_NOT_FOUND": "`twinline credentials set NAME`, {resume}",
     "TARGET_NAME_TAKEN": "rename or delete the other target named {server}, {resume}",
     Reason.SCRIPT_FAILED: "read {output}, mend what is wrong on the machine, {resume}, {force}",
     Reason.SCRIPT_TIMED_OUT: _SLOW,
-    Reason.SCRIPT_CANCELED: "twinline servers resume {server}, {force}",
-    Reason.OUTCOME_UNKNOWN: "read {output}; when the machine is back, twinline servers resume {server}, {force}",
+    Reason.SCRIPT_CANCELED: "`twinline servers resume {server}`, {force}",
+    Reason.OUTCOME_UNKNOWN: "read {output}; when the machine is back, `twinline servers resume {server}`, {force}",
     Reason.BOOT_OVERRAN: _SLOW,
 }
 """What to do about a boot that stopped, by reason."""
 
+_NO_GROUP = (
+    "the machine has no security group, and is given none any more: {terminate}, give it one that opens port 22 and "
+    "launch it again, {force}"
+)
 _ANY_OTHER = "mend what the message says, {resume}, {force}"
 
 
@@ -72,7 +78,7 @@ def decommission(machine: Instance, failure: Failure, *, step: str, run: str, fo
     """The stranding of a decommission, as it is stored."""
     minutes = round(force_after.total_seconds() / 60)
     way_out = (
-        f"twinline servers terminate {machine.server_name} ends it now; else it is ended by force after {minutes} min"
+        f"`twinline servers terminate {machine.server_name}` ends it now; else it is ended by force after {minutes} min"
     )
     return _stored(failure, step, run, way_out)
 
@@ -89,12 +95,17 @@ def _stored(failure: Failure, step: str, run: str, way_out: str) -> dict[str, st
 
 def _way_out(machine: Instance, reason: str, run: str) -> str:
     server = machine.server_name
-    return WAYS_OUT.get(reason, _ANY_OTHER).format(
+    way_out = WAYS_OUT.get(reason, _ANY_OTHER)
+    if reason == "PORT_UNREACHABLE" and not machine.security_groups:
+        way_out = _NO_GROUP
+    return way_out.format(
         server=server,
         key=machine.cloud_key_name,
         username=machine.username or "root",
         address=machine.address,
-        output=f"twinline runs output {run}" if run else f"twinline servers show {server}",
-        resume=f"then twinline servers resume {server}",
-        force=f"or twinline servers force-operational {server}",
+        groups=f"security group {' or '.join(machine.security_groups)}",
+        output=f"`twinline runs output {run}`" if run else f"`twinline servers show {server}`",
+        resume=f"then `twinline servers resume {server}`",
+        terminate=f"`twinline servers terminate {server}`",
+        force=f"or `twinline servers force-operational {server}`",
     )

@@ -126,10 +126,43 @@ async def test_a_server_can_be_terminated_while_it_boots(launcher: Launcher, wor
     await launcher.template(boot=["slow"], decommission=["bye"])
     await launcher.server()
     machine = (await launcher.launch()).current.id
-    await launcher.becomes("BOOTING")
+    await until_step_is(launcher, "running")
     await launcher.terminate()
     await launcher.becomes("TERMINATED")
     assert not processes.of_machine(machine)
+    assert outcomes(await launcher.get()) == {"slow": "canceled"}
+
+
+async def test_a_script_whose_machine_vanished_does_not_run_for_ever(launcher: Launcher, world: World) -> None:
+    await world.script("#!/bin/sh\nsleep 1000\n", "slow")
+    await launcher.template(boot=["slow", "hello"])
+    await launcher.server()
+    machine = (await launcher.launch()).current.id
+    await until_step_is(launcher, "running")
+    processes.end_machine(machine)
+    await launcher.becomes("TERMINATED")
+    await until_step_is(launcher, "canceled")
+    assert outcomes(await launcher.get()) == {"slow": "canceled", "hello": "waiting"}
+
+
+async def test_a_machine_is_told_as_it_was_launched_whatever_the_definition_says_by_now(launcher: Launcher) -> None:
+    await launcher.server(tags=["role=web"])
+    await launcher.operational()
+    await launcher.group(443, name="other")
+    await launcher.template("empty")
+    it = (await launcher.server(image="v5", template="empty", security_groups=["other"], tags=["role=new"])).current
+    assert (it.template, it.image, it.instance_type) == ("web", "v4", "local-small")
+    assert (it.cloud_key_name, list(it.security_groups), list(it.tags)) == ("launch-key", ["open"], ["role=web"])
+
+
+async def until_step_is(launcher: Launcher, outcome: str) -> None:
+    """Wait until that became of the first step."""
+
+    async def check() -> bool:
+        return [step.outcome for step in (await launcher.get()).current.steps[:1]] == [outcome]
+
+    is_so: bool = await eventually(check)
+    assert is_so
 
 
 async def test_inputs_are_frozen_with_their_origin_and_reach_the_script(launcher: Launcher, world: World) -> None:

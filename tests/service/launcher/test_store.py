@@ -64,6 +64,19 @@ def test_the_migrations_make_the_tables_that_the_code_expects(engine: sa.Engine)
         assert compare_metadata(MigrationContext.configure(connection), Table.metadata) == []
 
 
+def test_machines_of_the_first_tables_are_kept_and_their_template_and_image_stay_unknown(
+    engine: sa.Engine, servers: ServerStore, instances: InstanceStore
+) -> None:
+    made = launched(servers, instances, template="web", image="v4")
+    with engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE instances DROP COLUMN template")
+        connection.exec_driver_sql("ALTER TABLE instances DROP COLUMN image")
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
+    db.migrate(engine, "twinline_launcher")
+    kept = instances.get(made.id)
+    assert (kept.server_name, kept.template, kept.image) == ("web-1", "", "")
+
+
 def test_applying_a_definition_twice_changes_nothing_and_keeps_the_machine(
     servers: ServerStore, instances: InstanceStore
 ) -> None:
@@ -166,8 +179,29 @@ def test_a_machine_is_held_by_one_replica_until_its_lease_ends(servers: ServerSt
 def test_a_renewed_lease_holds(servers: ServerStore, instances: InstanceStore) -> None:
     launched(servers, instances)
     instances.claim("a", at=minutes(1), lease=LEASE, limit=5)
-    instances.renew("a", until=minutes(5))
+    instances.renew("a", ["instance-1"], until=minutes(5))
     assert not instances.claim("b", at=minutes(2), lease=LEASE, limit=5).instances
+
+
+def test_only_the_leases_that_are_named_are_renewed_and_none_of_another_replica(
+    servers: ServerStore, instances: InstanceStore
+) -> None:
+    for number in (1, 2, 3):
+        launched(servers, instances, number)
+    instances.claim("a", at=minutes(1), lease=LEASE, limit=2)
+    instances.claim("b", at=minutes(1), lease=LEASE, limit=1)
+    instances.renew("a", ["instance-2", "instance-3"], until=minutes(5))
+    assert set(instances.claim("c", at=minutes(2), lease=LEASE, limit=5).instances) == {"instance-1", "instance-3"}
+
+
+def test_a_replica_that_leaves_keeps_nothing(servers: ServerStore, instances: InstanceStore) -> None:
+    for number in (1, 2, 3):
+        launched(servers, instances, number)
+    instances.claim("a", at=minutes(1), lease=LEASE, limit=2)
+    instances.claim("b", at=minutes(1), lease=LEASE, limit=1)
+    instances.leave("a", at=minutes(1))
+    later = minutes(1) + LEASE / 2
+    assert set(instances.claim("c", at=later, lease=LEASE, limit=5).instances) == {"instance-1", "instance-2"}
 
 
 def test_a_machine_given_back_is_due_when_said(servers: ServerStore, instances: InstanceStore) -> None:

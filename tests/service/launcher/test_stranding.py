@@ -46,7 +46,7 @@ async def test_without_key_material_v4_is_refused_then_strands_and_resumes(launc
     await launcher.launch(force=True)
     stranded = (await launcher.becomes("STRANDED_IN_BOOTING")).current
     assert (stranded.stranding.reason, stranded.stranding.failed_step) == ("KEY_MATERIAL_MISSING", "hello")
-    assert stranded.stranding.way_out.startswith("twinline keys upload-material found-key FILE, then")
+    assert stranded.stranding.way_out.startswith("`twinline keys upload-material found-key FILE`, then")
     material = cloud_keys_pb2.UploadCloudKeyMaterialRequest(key="found-key", private_key=KEY.export_private_key())
     await world.cloud_keys().UploadCloudKeyMaterial(material)
     await launcher.resume()
@@ -88,9 +88,71 @@ async def test_a_closed_port_strands_after_the_connect_window_until_it_is_opened
         await launcher.launch(force=True)
         stranded = await launcher.becomes("STRANDED_IN_BOOTING")
         assert stranded.current.stranding.reason == "PORT_UNREACHABLE"
+        await launcher.group(22, name="another")
+        await launcher.server(security_groups=["another"])
+        assert await launcher.preflight() == {"MACHINE_PORT_22_CLOSED": False}
+        await launcher.resume()
+        again: bool = await eventually(partial(has_stranded_twice, launcher))
+        assert again
+        why = (await launcher.get()).current.stranding
+        assert why.way_out.startswith("open port 22 in security group open and check that sshd runs")
         await launcher.group(22, 80)
+        assert await launcher.preflight() == {}
         await launcher.resume()
         await launcher.becomes("OPERATIONAL")
+
+
+async def test_a_step_tells_what_its_task_waits_for_until_that_runs(world: World) -> None:
+    await world.script("#!/bin/sh\nsleep 1000\n", "slow")
+    async with world.launcher() as launcher:
+        await fill(launcher)
+        await launcher.template(boot=["slow"])
+        await launcher.group(80)
+        await launcher.server()
+        await launcher.launch(force=True)
+        await until_task_is(launcher, "pending", "PORT_UNREACHABLE")
+        await launcher.group(22)
+        await until_task_is(launcher, "", "")
+        await launcher.terminate()
+        await launcher.becomes("TERMINATED")
+
+
+async def until_task_is(launcher: Launcher, task_state: str, reason: str) -> None:
+    """Wait until the run of the only step was asked for, and the step tells that of its task."""
+
+    async def check() -> bool:
+        [step] = (await launcher.get()).current.steps
+        return (step.outcome, bool(step.run), step.task_state, step.reason) == ("running", True, task_state, reason)
+
+    is_so: bool = await eventually(check, within=20)
+    assert is_so
+
+
+async def test_a_machine_without_a_group_is_helped_by_another_launch_alone(world: World) -> None:
+    async with world.launcher(connect_window_v4=1.0) as launcher:
+        await fill(launcher)
+        await launcher.server(security_groups=[])
+        assert await findings(launcher) == {
+            "PORT_22_CLOSED": "server web-1 has no security group: give it one that opens port 22; scripts reach a v4 "
+            "server through it"
+        }
+        await launcher.launch(force=True)
+        stranded = await launcher.becomes("STRANDED_IN_BOOTING")
+        assert stranded.current.stranding.way_out.startswith("the machine has no security group")
+        await launcher.server()
+        assert await findings(launcher) == {
+            "MACHINE_PORT_22_CLOSED": "the present machine of web-1 was launched without a group that opens port 22, "
+            "and keeps its groups: terminate it, and launch again with a group that opens port 22"
+        }
+        await launcher.terminate()
+        await launcher.becomes("TERMINATED")
+        assert await findings(launcher) == {}
+        await launcher.operational()
+
+
+async def findings(launcher: Launcher, name: str = "web-1") -> dict[str, str]:
+    answer = await launcher.servers.PreflightServer(servers_pb2.PreflightServerRequest(server=name))
+    return {each.reason: each.message for each in answer.violations}
 
 
 async def test_a_key_deleted_meanwhile_strands_with_its_name_and_no_promise_of_a_resume(world: World) -> None:

@@ -1,6 +1,6 @@
 """Machines on disk: their states, what is known of them, and who looks after which."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -100,10 +100,9 @@ class InstanceStore:
         """Take at most `limit` machines that are due and that nobody holds."""
         free = sa.or_(col(Instance.lease_until).is_(None), col(Instance.lease_until) < at)
         due = sa.select(col(Instance.id)).where(col(Instance.due_time) <= at, free)
+        # What was taken after PostgreSQL began to look is left out too: a locking query asks each row again.
         due = due.order_by(col(Instance.due_time)).limit(limit).with_for_update(skip_locked=True)
-        # `free` again: on PostgreSQL the inner query may have seen a row that was taken before we got to it.
-        taking = sa.update(Instance).where(col(Instance.id).in_(due), free)
-        taking = taking.values(lease_owner=owner, lease_until=at + lease)
+        taking = sa.update(Instance).where(col(Instance.id).in_(due)).values(lease_owner=owner, lease_until=at + lease)
         taken: Sequence[str] = ()
         soonest = self._next_due(free)
         if limit and soonest is not None and soonest <= at:  # a look that writes nothing while nothing is due
@@ -112,10 +111,16 @@ class InstanceStore:
             soonest = self._next_due(free)
         return Lease(taken, soonest)
 
-    def renew(self, owner: str, *, until: datetime) -> None:
-        """Hold what `owner` holds until then, and no longer."""
+    def renew(self, owner: str, instances: Collection[str], *, until: datetime) -> None:
+        """Hold these of what `owner` holds until then, and no longer."""
         with self._engine.begin() as connection:
-            connection.execute(sa.update(Instance).where(col(Instance.lease_owner) == owner).values(lease_until=until))
+            mine = _mine(owner).where(col(Instance.id).in_(instances))
+            connection.execute(_hold(mine, until))
+
+    def leave(self, owner: str, *, at: datetime) -> None:
+        """Let others have all that `owner` holds from now on."""
+        with self._engine.begin() as connection:
+            connection.execute(_hold(_mine(owner), at))
 
     def release(self, instance_id: str, owner: str, *, revision: int, due: datetime | None) -> None:
         """Give a machine back until it is `due`; sooner when it was written by somebody else meanwhile."""
@@ -162,6 +167,16 @@ def _find(session: Session, instance_id: str) -> Instance:
     if instance := session.get(Instance, instance_id, populate_existing=True):
         return instance
     raise InstanceNotFound(f"no machine {instance_id}", instance=instance_id)
+
+
+def _mine(owner: str) -> Any:
+    return sa.select(col(Instance.id)).where(col(Instance.lease_owner) == owner)
+
+
+def _hold(mine: Any, until: datetime) -> sa.Update:
+    """Hold `mine` until then; the rows are taken in the order of their ids."""
+    ordered = mine.order_by(col(Instance.id)).with_for_update()
+    return sa.update(Instance).where(col(Instance.id).in_(ordered)).values(lease_until=until)
 
 
 def _count(event: Event, stranding: Mapping[str, str] | None = None) -> None:

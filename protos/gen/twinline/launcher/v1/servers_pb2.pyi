@@ -215,6 +215,12 @@ class Instance(_message.Message):
     TERMINATE_TIME_FIELD_NUMBER: _builtins.int
     CAUSE_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
+    TEMPLATE_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
+    INSTANCE_TYPE_FIELD_NUMBER: _builtins.int
+    CLOUD_KEY_NAME_FIELD_NUMBER: _builtins.int
+    SECURITY_GROUPS_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """`instance-…`"""
     cloud_id: _builtins.str
@@ -227,6 +233,15 @@ class Instance(_message.Message):
     """id"""
     cause: _builtins.str
     """of the present state, in words"""
+    template: _builtins.str
+    """What follows was frozen at launch, whatever the definition says by now.
+    empty when the launch was before this was kept
+    """
+    image: _builtins.str
+    """as `template`"""
+    instance_type: _builtins.str
+    """named also where the definition leaves the choice to the cloud"""
+    cloud_key_name: _builtins.str
     @_builtins.property
     def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Input]:
         """frozen at launch"""
@@ -245,6 +260,10 @@ class Instance(_message.Message):
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]:
         """of the present list"""
 
+    @_builtins.property
+    def security_groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
@@ -260,10 +279,16 @@ class Instance(_message.Message):
         terminate_time: _timestamp_pb2.Timestamp | None = ...,
         cause: _builtins.str = ...,
         steps: _abc.Iterable[Global___Step] | None = ...,
+        template: _builtins.str = ...,
+        image: _builtins.str = ...,
+        instance_type: _builtins.str = ...,
+        cloud_key_name: _builtins.str = ...,
+        security_groups: _abc.Iterable[_builtins.str] | None = ...,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "launch_time", b"launch_time", "stranding", b"stranding", "terminate_time", b"terminate_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "agent_id", b"agent_id", "cause", b"cause", "cloud_id", b"cloud_id", "cloud_key", b"cloud_key", "cost", b"cost", "id", b"id", "inputs", b"inputs", "launch_time", b"launch_time", "steps", b"steps", "stranding", b"stranding", "terminate_time", b"terminate_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "agent_id", b"agent_id", "cause", b"cause", "cloud_id", b"cloud_id", "cloud_key", b"cloud_key", "cloud_key_name", b"cloud_key_name", "cost", b"cost", "id", b"id", "image", b"image", "inputs", b"inputs", "instance_type", b"instance_type", "launch_time", b"launch_time", "security_groups", b"security_groups", "steps", b"steps", "stranding", b"stranding", "tags", b"tags", "template", b"template", "terminate_time", b"terminate_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -308,12 +333,18 @@ class Step(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     RUN_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
+    TASK_STATE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     script: _builtins.str
     revision: _builtins.int
     run: _builtins.str
     """the latest; empty before the first"""
     outcome: _builtins.str
-    """`waiting`, `running`, `succeeded`, `failed`"""
+    """`waiting`, `running`, `succeeded`, `failed`, `canceled`"""
+    task_state: _builtins.str
+    """`pending` or `delivered` while the step's task does not run yet; else empty"""
+    reason: _builtins.str
+    """what the task waits for, such as PORT_UNREACHABLE; else empty"""
     def __init__(
         self,
         *,
@@ -321,10 +352,12 @@ class Step(_message.Message):
         revision: _builtins.int = ...,
         run: _builtins.str = ...,
         outcome: _builtins.str = ...,
+        task_state: _builtins.str = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "revision", b"revision", "run", b"run", "script", b"script"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "reason", b"reason", "revision", b"revision", "run", b"run", "script", b"script", "task_state", b"task_state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
