@@ -1,5 +1,6 @@
 """`twinline agents`: what runs on v5 servers."""
 
+from collections.abc import Iterable
 from typing import Annotated
 
 import grpc.aio
@@ -7,6 +8,8 @@ import typer
 
 from twinline.agent_gateway.v1 import fleet_pb2 as pb
 from twinline.agent_gateway.v1 import fleet_pb2_grpc as rpc
+from twinline.common.v1 import common_pb2
+from twinline.launcher.v1 import servers_pb2, servers_pb2_grpc
 from twinline_cli.commands import command, noun
 from twinline_cli.connection import connected
 from twinline_cli.errors import CliError
@@ -15,6 +18,7 @@ from twinline_cli.naming import near
 from twinline_cli.options import Output
 from twinline_cli.output import Column, show_list, show_one, when, word
 from twinline_cli.paging import every
+from twinline_kit.errors import Error
 
 app = noun("What runs on v5 servers and dials out to Twinline.")
 
@@ -56,12 +60,23 @@ async def show(
     """Show one agent."""
     async with connected() as channel:
         found = await _all(channel)
-    matches = [each for each in found if agent in (each.id, each.server)]
-    if not matches:
-        hint = near(agent, [name for each in found for name in (each.id, each.server)])
-        raise CliError(f"no agent {agent}{hint or '; list them with `twinline agents list`'}")
+        matches = [each for each in found if agent in (each.id, each.server)]
+        if not matches:
+            raise CliError(await _why_none(channel, agent, found))
     # A server that was launched again has had several: the newest one is meant.
     show_one(max(matches, key=lambda each: each.last_seen_time.seconds), DETAILS, output)
+
+
+async def _why_none(channel: grpc.aio.Channel, agent: str, others: Iterable[pb.Agent]) -> str:
+    """Why there is no such agent, and what to do next."""
+    try:
+        server = await servers_pb2_grpc.ServerServiceStub(channel).GetServer(servers_pb2.GetServerRequest(server=agent))
+    except Error:
+        hint = near(agent, [name for each in others for name in (each.id, each.server)])
+        return f"no agent {agent}{hint or '; list them with `twinline agents list`'}"
+    if server.generation == common_pb2.GENERATION_V5:
+        return f"{server.name} has no agent yet; it comes with `twinline servers launch {server.name}`"
+    return f"{server.name} has no agent: it is a v4 server, which is reached by SSH; agents come with v5"
 
 
 async def _all(channel: grpc.aio.Channel) -> list[pb.Agent]:

@@ -127,7 +127,7 @@ async def _script(there: _There, document: Document) -> Applied:
     name, naming = fields.get("name", ""), " in the field name"
     if "file" in fields:
         file = _beside(document, fields["file"])
-        with placing(file, f"{naming} of {document.where}"):
+        with placing(file, f"{naming} of {document.where}", is_named=bool(name)):
             after = await stub.PushScript(scripts_pb2.PushScriptRequest(name=name, source=read_source(file)))
     else:
         after = await stub.PushScript(scripts_pb2.PushScriptRequest(name=name, source=fields["source"].encode()))

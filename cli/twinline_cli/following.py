@@ -3,7 +3,7 @@
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -11,9 +11,9 @@ import grpc.aio
 
 from twinline.executor.v1 import runs_pb2 as pb
 from twinline.executor.v1 import runs_pb2_grpc as rpc
-from twinline_cli.errors import CliError
+from twinline_cli.errors import CliError, say
 from twinline_cli.progress import Progress
-from twinline_cli.results import harmless, summary
+from twinline_cli.results import harmless, summary, why
 from twinline_cli.terminal import BLUE, colour, escape
 from twinline_kit.errors import Unavailable
 
@@ -22,6 +22,7 @@ PATIENCE = 15.0
 
 _PAUSE = 0.5
 _MOST_FOLLOWED = 200
+_MOST_TOLD = 5
 
 T = TypeVar("T")
 
@@ -32,13 +33,15 @@ async def follow(channel: grpc.aio.Channel, run: str, *, live: bool) -> pb.Run:
     A suite that goes away is waited for, and followed again when it is back; Unavailable when it stays away.
     """
     latest = pb.Run(id=run)
+    waits = _Waits(run)
     with Progress(sys.stderr) as progress:
         try:
             async with asyncio.TaskGroup() as readers:
                 seen: set[str] = set()
                 async for change in _again_and_again(partial(_changes, channel, run)):
                     latest = change.run
-                    progress.show(f"{run}  {summary(latest.counts)}")
+                    waits.note(change.tasks, progress)
+                    progress.show("  ".join(filter(None, (run, summary(latest.counts), waits.first()))))
                     fresh = [task for task in change.tasks if task.id not in seen] if live else []
                     seen.update(task.id for task in fresh)
                     if len(seen) > _MOST_FOLLOWED:
@@ -48,6 +51,43 @@ async def follow(channel: grpc.aio.Channel, run: str, *, live: bool) -> pb.Run:
         except BaseExceptionGroup as several:
             raise several.exceptions[0] from several
     return latest
+
+
+class _Waits:
+    """Why tasks wait: each reason of a task is said once, of so many tasks that they can be read."""
+
+    def __init__(self, run: str) -> None:
+        self._run = run
+        self._waiting: dict[str, pb.Task] = {}
+        self._told: set[tuple[str, str]] = set()
+        self._is_full = False
+
+    def note(self, tasks: Sequence[pb.Task], progress: Progress) -> None:
+        """Take in tasks as they are now, and say what is new."""
+        fresh = []
+        for task in tasks:
+            self._waiting.pop(task.id, None)
+            if task.state == pb.Task.STATE_PENDING and task.reason:
+                self._waiting[task.id] = task
+                if (task.id, task.reason) not in self._told:
+                    fresh.append(task)
+        if fresh and not self._is_full:
+            progress.clear()
+            self._tell(fresh)
+
+    def first(self) -> str:
+        """The reason of the task that has waited longest; nothing when none waits for a reason."""
+        task = next(iter(self._waiting.values()), None)
+        return f"{task.target_name} waits: {task.reason}" if task is not None else ""
+
+    def _tell(self, fresh: Sequence[pb.Task]) -> None:
+        room = _MOST_TOLD - len(self._told)
+        for task in fresh[:room]:
+            self._told.add((task.id, task.reason))
+            say(f"{task.target_name} waits: {why(task)}")
+        if len(fresh) > room:
+            self._is_full = True
+            say(f"and {len(fresh) - room} more; see them with `twinline runs show {self._run}`")
 
 
 def _changes(channel: grpc.aio.Channel, run: str) -> AsyncIterable[pb.WatchRunResponse]:

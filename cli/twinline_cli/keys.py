@@ -13,13 +13,13 @@ from twinline.keys.v1 import cloud_keys_pb2_grpc as rpc
 from twinline.launcher.v1 import servers_pb2, servers_pb2_grpc
 from twinline_cli.commands import command, noun
 from twinline_cli.connection import connected
-from twinline_cli.errors import CliError, ExitCode, exit_code
+from twinline_cli.errors import CliError, ExitCode, exit_code, say
 from twinline_cli.formats import Format
 from twinline_cli.naming import suggesting
 from twinline_cli.options import Output, read_secret
 from twinline_cli.output import Column, show_deleted, show_list, show_one, when, yes_no
 from twinline_cli.paging import every
-from twinline_kit.errors import InvalidArgument
+from twinline_kit.errors import Error, InvalidArgument
 
 app = noun("SSH key pairs that servers are launched with.")
 
@@ -28,6 +28,8 @@ Name = Annotated[str, typer.Argument(help="A key's name or id.")]
 _WITHOUT_MACHINE = frozenset(
     {servers_pb2.SERVER_STATE_INACTIVE, servers_pb2.SERVER_STATE_TERMINATED, servers_pb2.SERVER_STATE_ERROR}
 )
+
+_MOST_NAMED = 10
 
 COLUMNS: list[Column[pb.CloudKey]] = [
     Column("NAME", lambda key: key.name),
@@ -69,9 +71,11 @@ async def show(key: Name, output: Output = Format.TABLE) -> None:
 @command(app, "import")
 async def import_key(
     name: Annotated[str, typer.Argument(help="What to call it.")],
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="The OpenSSH public key, such as id_ed25519.pub.")
+    ] = None,
     public_key_file: Annotated[
-        Path | None,
-        typer.Option("--public-key", metavar="FILE", help="The OpenSSH public key, such as id_ed25519.pub."),
+        Path | None, typer.Option("--public-key", metavar="FILE", help="The same as an option.")
     ] = None,
     fingerprint: Annotated[
         str, typer.Option(help="Instead of the public key: SHA256:…, or as the cloud shows it.")
@@ -79,8 +83,9 @@ async def import_key(
     output: Output = Format.TABLE,
 ) -> None:
     """Register a key that was made elsewhere, without its private half."""
-    if (public_key_file is None) == (not fingerprint):
-        raise CliError("give either --public-key FILE or --fingerprint TEXT")
+    if sum(map(bool, (file, public_key_file, fingerprint))) != 1:
+        raise CliError(f"say which key it is: `twinline keys import {name} FILE`, or --fingerprint TEXT instead")
+    public_key_file = file or public_key_file
     request = pb.ImportCloudKeyRequest(name=name, fingerprint=fingerprint, request_id=str(uuid.uuid4()))
     if public_key_file is not None:
         request.public_key = read_public_key(public_key_file)
@@ -109,6 +114,7 @@ async def upload_material(
                 raise CliError(f"{error.message} with --passphrase-file FILE", exit_code(error)) from error
             raise
         show_one(uploaded, DETAILS, output)
+        await _offer_resume(channel, uploaded)
 
 
 @command(app, "delete")
@@ -131,14 +137,37 @@ async def delete(
     show_deleted("key", key, output)
 
 
+async def _offer_resume(channel: grpc.aio.Channel, key: pb.CloudKey) -> None:
+    """Name the servers that stranded for want of the private half that is there now."""
+    try:
+        stranded = [each.name for each in await _servers(channel) if _wants_material(each, key)]
+    except Error:
+        return  # the material is stored: whether anybody waits for it is an extra
+    if stranded:
+        others = f" and {len(stranded) - _MOST_NAMED} more" if len(stranded) > _MOST_NAMED else ""
+        named = stranded[:_MOST_NAMED]
+        verb = "is" if len(stranded) == 1 else "are"
+        say(
+            f"{', '.join(named)}{others} {verb} stranded for want of it; "
+            f"then `twinline servers resume {' '.join(named)}`"
+        )
+
+
+def _wants_material(server: servers_pb2.Server, key: pb.CloudKey) -> bool:
+    return server.current.stranding.reason == "KEY_MATERIAL_MISSING" and server.current.cloud_key in (key.id, key.name)
+
+
+async def _servers(channel: grpc.aio.Channel) -> list[servers_pb2.Server]:
+    stub = servers_pb2_grpc.ServerServiceStub(channel)
+    return await every(stub.ListServers, servers_pb2.ListServersRequest(), "servers")
+
+
 async def _servers_with(channel: grpc.aio.Channel, key: pb.CloudKey) -> list[str]:
     """Names of the servers whose machine has this key, or whose next one will."""
-    stub = servers_pb2_grpc.ServerServiceStub(channel)
-    servers = await every(stub.ListServers, servers_pb2.ListServersRequest(), "servers")
     both = {key.id, key.name}
     return [
         server.name
-        for server in servers
+        for server in await _servers(channel)
         if server.next.cloud_key in both or (server.state not in _WITHOUT_MACHINE and server.current.cloud_key in both)
     ]
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from twinline_cli import standard_output
 from twinline_cli.errors import ExitCode, report, say
 from twinline_cli.nouns import Nouns
 
@@ -54,6 +55,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a locale that lacks a character is no reason to fail
             stream.reconfigure(errors="backslashreplace")
+    standard_output.install()
     sys.exit(run(sys.argv[1:]))
 
 
@@ -63,9 +65,11 @@ def run(arguments: list[str]) -> int:
         code = _run(arguments)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read our output has enough. Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read our output has enough.
+        standard_output.forget(sys.stdout.fileno())
         return ExitCode.PIPE_CLOSED
+    except standard_output.OutputUnwritable as error:
+        return report(error)
     return code
 
 

@@ -22,6 +22,13 @@ Inputs = Annotated[
     ),
 ]
 
+ReachTimeout = Annotated[
+    str,
+    typer.Option(
+        "--reach-timeout", help="How long to try to reach a host, such as 30s; 5 min when absent, at most 6 days."
+    ),
+]
+
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _NUMBER = re.compile(r"\d+(\.\d+)?")
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")

@@ -4,7 +4,7 @@ import asyncio
 import re
 import sys
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated
 
@@ -14,7 +14,7 @@ import typer
 from twinline.common.v1 import common_pb2
 from twinline.executor.v1 import runs_pb2 as pb
 from twinline.executor.v1 import runs_pb2_grpc as rpc
-from twinline.executor.v1 import scripts_pb2, scripts_pb2_grpc, targets_pb2, targets_pb2_grpc
+from twinline.executor.v1 import targets_pb2, targets_pb2_grpc
 from twinline_cli import results, scripts
 from twinline_cli.commands import command, noun
 from twinline_cli.connection import connected
@@ -22,9 +22,10 @@ from twinline_cli.errors import CliError, ExitCode, exit_code, in_words, say
 from twinline_cli.following import follow
 from twinline_cli.formats import Format
 from twinline_cli.naming import suggesting
-from twinline_cli.options import Inputs, Output, parse_duration, parse_inputs, to_duration
+from twinline_cli.options import Inputs, Output, ReachTimeout, parse_duration, parse_inputs, to_duration
 from twinline_cli.output import Column, emit, show_list, to_data
 from twinline_cli.paging import every
+from twinline_cli.standard_output import OutputUnwritable
 from twinline_kit.errors import InvalidArgument, Unavailable
 
 app = noun()
@@ -50,6 +51,7 @@ async def run(
     ] = "",
     inputs: Inputs = None,
     timeout: Annotated[str, typer.Option(help="End it on its host after this long, such as 90s or 5m.")] = "",
+    reach_timeout: ReachTimeout = "",
     revision: Annotated[int, typer.Option(min=0, help="The script's revision; the newest when 0.")] = 0,
     plan: Annotated[bool, typer.Option("--plan", help="Say where it would run, and run nothing.")] = False,
     live: Annotated[bool, typer.Option("--follow", help="Print output as it comes.")] = False,
@@ -66,6 +68,8 @@ async def run(
         request.command = text or ""
     if timeout:
         request.timeout.CopyFrom(to_duration(parse_duration(timeout)))
+    if reach_timeout:
+        request.reach_timeout.CopyFrom(to_duration(parse_duration(reach_timeout)))
     async with connected() as channel, suggesting(script or "", lambda: scripts.names(channel)), _selecting(on):
         if plan:
             return await show_plan(channel, request, output)
@@ -106,45 +110,31 @@ async def start_and_wait(
     try:
         ended = await follow(channel, started.id, live=live)
         await results.show(channel, ended, form, outputs=not live)
+        sys.stdout.flush()
     except asyncio.CancelledError:
         say(f"{started.id} goes on; see it with {see}, end it with {end}")
         raise
+    except OutputUnwritable as error:
+        raise CliError(f"{error.message}; see {started.id} with {see}", error.code) from error
     except Unavailable as error:
         raise CliError(f"the suite is away; {started.id} goes on; see it with {see}", ExitCode.UNKNOWN) from error
     return results.exit_code(ended.counts)
 
 
 async def show_plan(channel: grpc.aio.Channel, request: pb.StartRunRequest, form: Format) -> ExitCode:
-    """Print where a run would go. A CliError when it would be refused for its script, its inputs or its selector."""
-    if request.script:
-        stub = scripts_pb2_grpc.ScriptServiceStub(channel)
-        wanted = scripts_pb2.GetScriptRequest(name=request.script, revision=request.revision)
-        _check_inputs(await stub.GetScript(wanted), request.inputs)
+    """Print where a run would go. Refused as the run itself would be."""
+    request.validate_only = True
+    # An executor that does not know how to validate only refuses a run without an id, so nothing starts there either.
+    request.ClearField("request_id")
+    await rpc.RunServiceStub(channel).StartRun(request)
     targets = await every(
         targets_pb2_grpc.TargetServiceStub(channel).ListTargets,
         targets_pb2.ListTargetsRequest(selector=request.selector),
         "targets",
     )
-    if not targets:
-        text = f"no target matches {request.selector}; `twinline servers list` shows what there is"
-        raise CliError(text, ExitCode.REFUSED)
     if form is not Format.TABLE:
         emit([to_data(target) for target in targets], form)
     else:
         show_list(targets, TARGET_COLUMNS, form, empty="")
         sys.stdout.write(f"would run on {len(targets)}; nothing was run\n")
     return ExitCode.SUCCEEDED
-
-
-def _check_inputs(script: scripts_pb2.Script, given: Mapping[str, str]) -> None:
-    """What the executor would refuse: required inputs without a value, and values that are not among the possible."""
-    missing = []
-    for each in script.inputs:
-        value = given.get(each.name) or each.default
-        if each.required and value in ("", "ignore"):
-            missing.append(each.name)
-        elif value and each.possible_values and value not in each.possible_values:
-            raise CliError(f"input {each.name!r} is none of {', '.join(each.possible_values)}")
-    if missing:
-        text = f"required inputs have no value: {', '.join(missing)}; give each as NAME=text:VALUE"
-        raise CliError(text, ExitCode.REFUSED)

@@ -13,10 +13,10 @@ from twinline.executor.v1 import runs_pb2_grpc as rpc
 from twinline_cli import results
 from twinline_cli.commands import command, noun
 from twinline_cli.connection import connected
-from twinline_cli.errors import CliError, ExitCode
+from twinline_cli.errors import CliError, ExitCode, say
 from twinline_cli.formats import Format
 from twinline_cli.naming import near
-from twinline_cli.options import Output, parse_duration, to_duration
+from twinline_cli.options import Output, ReachTimeout, parse_duration, to_duration
 from twinline_cli.output import Column, emit, emit_lines, show_list, show_one, to_data, when, write_table
 from twinline_cli.paging import every
 from twinline_cli.run import start_and_wait
@@ -103,7 +103,14 @@ async def output_of(
 async def cancel(run: RunId, output: Output = Format.TABLE) -> None:
     """Cancel what has not ended: waiting tasks never start, running ones get TERM, then KILL, on their hosts."""
     async with connected() as channel:
-        show_one(await rpc.RunServiceStub(channel).CancelRun(pb.CancelRunRequest(run=run)), DETAILS, output)
+        stub = rpc.RunServiceStub(channel)
+        before = await stub.GetRun(pb.GetRunRequest(run=run))
+        after = await stub.CancelRun(pb.CancelRunRequest(run=run))
+    show_one(after, DETAILS, output)
+    if before.state != pb.Run.STATE_RUNNING or after.state in (pb.Run.STATE_SUCCEEDED, pb.Run.STATE_FAILED):
+        say("it had ended before: nothing was canceled")
+    else:
+        say(f"asked for; see it with `twinline runs show {run}`")
 
 
 @command(app, "rerun")
@@ -113,6 +120,7 @@ async def rerun(
     timeout: Annotated[
         str, typer.Option(help="End it on its host after this long, such as 90s or 5m; else as before.")
     ] = "",
+    reach_timeout: ReachTimeout = "",
     live: Annotated[bool, typer.Option("--follow", help="Print output as it comes.")] = False,
     output: Output = Format.TABLE,
 ) -> ExitCode:
@@ -131,6 +139,8 @@ async def rerun(
             request.timeout.CopyFrom(to_duration(parse_duration(timeout)))
         elif before.HasField("timeout"):
             request.timeout.CopyFrom(before.timeout)
+        if reach_timeout:
+            request.reach_timeout.CopyFrom(to_duration(parse_duration(reach_timeout)))
         return await start_and_wait(channel, request, output, live=live)
 
 

@@ -28,6 +28,8 @@ app = noun("What runs on servers, and its revisions.")
 Name = Annotated[str, typer.Argument(help="A script's name.")]
 Revision = Annotated[int, typer.Option("--revision", min=0, help="Which revision; the newest when 0.")]
 
+_NO_HEADER = "it has no header with a name of at most 255 printable characters; give one"
+
 COLUMNS: list[Column[pb.Script]] = [
     Column("NAME", lambda script: script.name),
     Column("REVISION", lambda script: str(script.revision)),
@@ -62,7 +64,7 @@ async def push(
         async with connected() as channel:
             stub = rpc.ScriptServiceStub(channel)
             for file, source in zip(files, sources, strict=True):
-                with placing(file, " with --name"):
+                with placing(file, " with --name", is_named=bool(name)):
                     pushed.append(await stub.PushScript(pb.PushScriptRequest(name=name, source=source)))
     finally:
         # What was stored is told even when the next one is refused.
@@ -161,19 +163,20 @@ def read_source(file: Path) -> bytes:
 
 
 @contextmanager
-def placing(file: Path, naming: str) -> Iterator[None]:
+def placing(file: Path, naming: str, *, is_named: bool) -> Iterator[None]:
     """Within the block, what the executor finds wrong with a script names its file, and the line if it has one.
 
-    `naming` says how to give the script a name.
+    `naming` says how to give the script a name, and `is_named` whether it was given one so.
     """
     try:
         yield
     except InvalidArgument as error:
         line = error.metadata.get("line", "")
         place = f"{file}:{line}" if line else str(file)
-        how = naming if error.metadata.get("field") == "name" else ""
         text = in_words(error).removeprefix(f"line {line}: ")
-        raise CliError(f"{place}: {text}{how}", exit_code(error)) from error
+        if error.metadata.get("field") == "name":
+            text = f"{text if is_named else _NO_HEADER}{naming}"
+        raise CliError(f"{place}: {text}", exit_code(error)) from error
 
 
 async def _fetch(script: str, revision: int) -> pb.Script:

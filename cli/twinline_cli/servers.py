@@ -141,11 +141,16 @@ async def watch(
     servers: Annotated[list[str] | None, typer.Argument(help="Servers' names or ids; all when absent.")] = None,
     output: Output = Format.TABLE,
 ) -> None:
-    """Show each step of servers as it is taken, until Ctrl-C. With -o json or yaml, one line or document a step."""
+    """Show the state of servers, then each step as it is taken, until Ctrl-C.
+
+    With -o json or yaml, one line or document for each.
+    """
+    known: set[str] = set()
     async with connected() as channel:
         changes = rpc.ServerServiceStub(channel).WatchServers(pb.WatchServersRequest(servers=servers or []))
         async for change in changes:
-            steps = change.transitions
+            steps = change.transitions if change.server.id in known else [_latest(change)]
+            known.add(change.server.id)
             if output is not Format.TABLE:
                 emit_each(({"server": change.server.name, **to_data(step)} for step in steps), output)
                 continue
@@ -211,10 +216,17 @@ async def _finish(
     return done.code(code)
 
 
+def _latest(change: pb.WatchServersResponse) -> pb.Transition:
+    """How a server came to its state; of one that was never launched, the state alone."""
+    if change.transitions:
+        return change.transitions[-1]
+    return pb.Transition(to=change.server.state)
+
+
 def _print_step(server: str, step: pb.Transition) -> None:
     word = view.state(step.to)
     padding = " " * max(0, 22 - len(word))
     sys.stdout.write(
-        f"{when(step.time)}  {escape(server)}  {colour(word, state_colour(word))}{padding}  {escape(step.cause)}\n"
+        f"{when(step.time):20}  {escape(server)}  {colour(word, state_colour(word))}{padding}  {escape(step.cause)}\n"
     )
     sys.stdout.flush()

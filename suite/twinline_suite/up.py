@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
@@ -16,9 +17,9 @@ from twinline_cli import home as client_home
 from twinline_cli.terminal import BOLD, colour
 from twinline_kit import logs, loops, telemetry
 from twinline_kit.app import App, stop_signals, working
-from twinline_kit.server import Bound, Listen, serving
+from twinline_kit.server import Bound, Listen, PortInUse, serving
 from twinline_kit.tls import Identity
-from twinline_suite import settings
+from twinline_suite import search_path, settings
 from twinline_suite.example_files import shown_folder
 from twinline_suite.home import HOST, Home, opened
 
@@ -36,6 +37,10 @@ def run(folder: Path, port: int | None, mesh_port: int | None) -> None:
         telemetry.start("suite")
         try:
             asyncio.run(_serve(home, port, mesh_port))
+        except PortInUse as error:
+            address = error.metadata["address"]
+            option = "--mesh-port" if mesh_port is not None and address.endswith(f":{mesh_port}") else "--port"
+            raise PortInUse(f"{error.message} with {option}", address=address) from None
         finally:
             telemetry.stop()
 
@@ -56,7 +61,6 @@ async def _serve(home: Home, port: int | None, mesh_port: int | None) -> None:
             home.keep_ports(ports)
             home.publish(bound)
             _say(_summary(home, bound))
-            loops.spare_the_collector()
             loops.spare_the_collector()
             log.info("up", extra={"home": str(home.folder)})
             await stopped.wait()
@@ -90,8 +94,9 @@ def _logging(home: Home) -> Iterator[None]:
 def _summary(home: Home, bound: Bound) -> str:
     examples = shown_folder()
     is_found = home.folder == client_home.folder().absolute()
-    first = [] if is_found else [f"export {client_home.VARIABLE}={home.folder}"]
+    first = [] if is_found else [f"export {client_home.VARIABLE}={shlex.quote(str(home.folder))}"]
     commands = [
+        *search_path.export(),
         *first,
         "twinline doctor",
         f"twinline apply -f {examples}/catalog.yaml -f {examples}/site.yaml",

@@ -78,7 +78,7 @@ class Suite:
     def start(self) -> None:
         """Start it and wait until it answers."""
         command = [*TWINLINE, "up", "--home", str(self.home), "--port", "0"]
-        with self._said.open("ab") as said:
+        with self.said.open("ab") as said:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
         asyncio.run(eventually(self._answers, within=START_LIMIT))
 
@@ -89,12 +89,13 @@ class Suite:
         return self.process.wait(timeout=30)
 
     @property
-    def _said(self) -> Path:
+    def said(self) -> Path:
+        """The file with all that it wrote."""
         return self.home.with_suffix(".out")
 
     def _answers(self) -> bool:
         assert self.process is not None
-        assert self.process.poll() is None, self._said.read_text()
+        assert self.process.poll() is None, self.said.read_text()
         host, _, port = (self.home / "client" / "address").read_text().strip().rpartition(":")
         socket.create_connection((host, int(port)), timeout=5).close()
         return self("keys", "list").code == 0

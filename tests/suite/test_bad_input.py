@@ -18,13 +18,15 @@ MISTAKES = [
     (["keys", "list", "-o", "xml"], 2, "xml"),
     (["keys", "show", "site-kye"], 2, "did you mean site-key?"),
     (["keys", "create", "site-key"], 3, "exists"),
-    (["keys", "import", "k"], 2, "either --public-key FILE or --fingerprint"),
+    (["keys", "import", "k"], 2, "`twinline keys import k FILE`, or --fingerprint TEXT instead"),
+    (["keys", "import", "k", "{broken}", "--fingerprint", "SHA256:x"], 2, "say which key it is"),
     (["keys", "import", "k", "--public-key", "{broken}"], 2, "public key"),
     (["keys", "upload-material", "site-key", "{broken}"], 2, "no key that can be read"),
     (["keys", "upload-material", "site-key", "{folder}/none"], 2, "no such file"),
     (["credentials", "set", "empty"], 2, "is empty"),
     (["scripts", "push", "{broken}"], 2, "broken.sh:4: "),
-    (["scripts", "push", "{folder}/nameless.sh"], 2, "with --name"),
+    (["scripts", "push", "{folder}/nameless.sh"], 2, "it has no header with a name"),
+    (["scripts", "push", "{folder}/nameless.sh"], 2, "give one with --name"),
     (["scripts", "show", "greet-visitr"], 2, "did you mean greet-visitor?"),
     (["scripts", "push", "{folder}"], 2, "is a folder"),
     (["apply", "-f", "{missing}"], 2, "no-such-script"),
@@ -51,6 +53,9 @@ MISTAKES = [
     (["run", "-c", "true", "--on", "web-1"], 2, "did you mean name:web-1?"),
     (["run", "greet-visitr", "--on", "name:*", "--plan"], 2, "did you mean greet-visitor?"),
     (["run", "greet-visitor", "--on", "name:*", "--plan"], 3, "VISITOR"),
+    (["run", "greet-visitor", "--on", "name:*", "--plan", "--input", "VISITER=text:x"], 2, "did you mean VISITOR?"),
+    (["run", "-c", "true", "--on", "name:*", "--plan", "--input", "A B=text:x"], 2, "A B"),
+    (["run", "-c", "true", "--on", "name:*", "--reach-timeout", "later"], 2, "no duration"),
     (["run", "-c", "true"], 2, "--on SELECTOR"),
     (["run", "-c", "true", "--on", "name:no-such-*"], 3, "no target matches"),
     (["run", "-c", "true", "--on", "nmae:web-1"], 2, "column 1"),
@@ -58,6 +63,7 @@ MISTAKES = [
     (["runs", "show", "run-none"], 2, "run-none"),
     (["runs", "rerun", "run-none"], 2, "--only"),
     (["agents", "show", "agent-none"], 2, "no agent agent-none"),
+    (["agents", "show", "web-1"], 2, "web-1 has no agent: it is a v4 server"),
 ]
 
 
@@ -80,7 +86,7 @@ def test_key_material_that_does_not_belong_to_the_key_is_refused(suite: Suite, t
     from tests.suite.keypairs import key_pair
 
     private, public = key_pair(tmp_path)
-    suite.good("keys", "import", "elsewhere", "--public-key", public)
+    suite.good("keys", "import", "elsewhere", public)
     other, _ = key_pair(tmp_path)
     refused = suite("keys", "upload-material", "elsewhere", other)
     assert (refused.code, refused.errors.count("\n")) == (3, 1)

@@ -1,11 +1,13 @@
 """What a first-time user does, command by command."""
 
 import json
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.suite.running import Suite
+from tests.suite.running import TWINLINE, Suite, environment
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -120,3 +122,42 @@ def test_a_passphrase_is_asked_for_by_its_option(suite: Suite, tmp_path: Path) -
     suite.good("keys", "import", "sealed", "--public-key", public)
     refused = suite("keys", "upload-material", "sealed", private)
     assert (refused.code, "--passphrase-file" in refused.errors) == (2, True)
+
+
+def test_bringing_the_missing_half_offers_the_resume(suite: Suite, tmp_path: Path) -> None:
+    from tests.suite.keypairs import key_pair
+
+    private, public = key_pair(tmp_path)
+    suite.good("keys", "import", "half", public)
+    spec = "deployment: site\ntemplate: site\nimage: debian-v4\ncloud_key: half\nsecurity_groups: [ssh]\n"
+    (tmp_path / "it.yaml").write_text(f"kind: Server\nname: half-1\n{spec}---\nkind: Server\nname: half-2\n{spec}")
+    suite.good("apply", "-f", tmp_path / "it.yaml")
+    stranded = suite("servers", "launch", "half-1", "--force", "--wait")
+    assert (stranded.code, "KEY_MATERIAL_MISSING" in stranded.errors) == (1, True)
+    uploaded = suite.good("keys", "upload-material", "half", private, "-o", "json")
+    offer = "half-1 is stranded for want of it; then `twinline servers resume half-1`"
+    assert (uploaded.data["has_material"], uploaded.errors) == (True, f"twinline: {offer}\n")
+    suite.good("servers", "resume", "half-1", "--wait")
+    assert suite.good("keys", "upload-material", "half", private).errors == ""
+    suite.good("servers", "terminate", "half-1", "--wait")
+
+
+def test_watching_begins_with_the_present_state_of_each_server(suite: Suite, tmp_path: Path) -> None:
+    (tmp_path / "it.yaml").write_text(
+        "kind: Server\nname: past\ndeployment: site\ntemplate: site\nimage: debian-v5\ncloud_key: site-key\n"
+        "---\nkind: Server\nname: never\ndeployment: site\ntemplate: site\nimage: debian-v5\ncloud_key: site-key\n"
+    )
+    suite.good("apply", "-f", tmp_path / "it.yaml")
+    suite.good("servers", "launch", "past", "--wait")
+    suite.good("servers", "terminate", "past", "--wait")
+    command = [*TWINLINE, "servers", "watch", "past", "never", "-o", "jsonl"]
+    with subprocess.Popen(command, env=environment(suite.home), stdout=subprocess.PIPE) as watching:
+        assert watching.stdout is not None
+        seen = [json.loads(watching.stdout.readline()) for _ in range(2)]
+        suite.good("servers", "launch", "past")
+        seen.append(json.loads(watching.stdout.readline()))
+        watching.send_signal(signal.SIGINT)
+    suite.good("servers", "terminate", "past", "--wait")
+    steps = {(each["server"], each["to"]) for each in seen[:2]}
+    assert steps == {("past", "SERVER_STATE_TERMINATED"), ("never", "SERVER_STATE_INACTIVE")}
+    assert (seen[2]["server"], seen[2]["to"]) == ("past", "SERVER_STATE_PENDING")

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -13,8 +14,9 @@ from typing import Any
 import grpc.aio
 import pytest
 
-from tests.peers.authority import Certificates
 from tests.peers.eventually import eventually
+from tests.suite.running import environment, running
+from twinline_cli import home as client_home
 from twinline_kit.client import api_channel
 from twinline_suite.demo import processes
 from twinline_suite.demo.narrator import Narrator
@@ -23,6 +25,7 @@ from twinline_suite.demo.story import Story
 
 pytestmark = pytest.mark.timeout(300)
 
+PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
 SERVICES = ("keys", "agent_gateway", "executor", "launcher")
 
 
@@ -42,32 +45,31 @@ class Routed(grpc.aio.Channel):
     get_state = wait_for_state_change = channel_ready = __aenter__ = __aexit__ = close = None  # type: ignore[assignment]
 
 
-def free_ports() -> tuple[str, str]:
-    with socket.socket() as one, socket.socket() as two:
-        one.bind(("127.0.0.1", 0))
-        two.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{one.getsockname()[1]}", f"127.0.0.1:{two.getsockname()[1]}"
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A home that a suite made and left."""
+    folder = tmp_path / "home"
+    with running(folder) as suite:
+        assert suite.stop() == 0
+    return folder
 
 
-def variables(folder: Path, certificates: Certificates, ports: Mapping[str, tuple[str, str]]) -> dict[str, str]:
-    """Everything that the four read from their environment."""
-    found: dict[str, str] = {}
-    for service, (api, mesh) in ports.items():
-        settings = certificates.settings(service, folder / service)
-        settings |= {"api_listen": api, "mesh_listen": mesh, "database_url": f"sqlite:///{folder / service}.db"}
-        if service != "keys":
-            settings["keys_address"] = ports["keys"][1]
-        if service in ("executor", "launcher"):
-            settings["gateway_address"] = ports["agent_gateway"][1]
-        found |= {f"TWINLINE_{service}_{name}".upper(): str(value) for name, value in settings.items()}
-    return found | {
-        "TWINLINE_KEYS_KEK_FILE": str(folder / "kek"),
-        "TWINLINE_KEYS_AUTHORITY_FOLDER": str(certificates.folder),
-        "TWINLINE_KEYS_ADMIN_TOKEN_FILE": str(folder / "admin"),
-        "TWINLINE_KEYS_OBSERVER_TOKEN_FILE": str(folder / "observer"),
-        "TWINLINE_LAUNCHER_EXECUTOR_ADDRESS": ports["executor"][1],
-        "TWINLINE_LAUNCHER_LOCAL_CLOUD_FOLDER": str(folder / "cloud"),
-    }
+def documented(home: Path) -> dict[str, str]:
+    """What the page for operators sets for the four on `home`, at free ports of this host."""
+    (block,) = re.findall(r"^```\n(set -a.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    addresses = sorted(set(re.findall(r"127\.0\.0\.1:\d+", block)))
+    for address, free in zip(addresses, free_addresses(len(addresses)), strict=True):
+        block = block.replace(address, free)
+    command = ["sh", "-c", f"{block}\nenv -0"]
+    shell = subprocess.run(command, check=True, env=environment(home), capture_output=True, text=True)
+    found = dict(each.split("=", 1) for each in shell.stdout.split("\0") if each)
+    return {name: value for name, value in found.items() if name.startswith("TWINLINE_")}
+
+
+def free_addresses(count: int) -> list[str]:
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [f"127.0.0.1:{probe.getsockname()[1]}" for probe in probes]
 
 
 @contextlib.contextmanager
@@ -91,17 +93,30 @@ def serves(folder: Path, service: str) -> bool:
     return any(json.loads(line).get("msg") == "serving" for line in lines)
 
 
-async def test_the_main_job_runs_on_four_processes(tmp_path: Path, authority: Certificates) -> None:
-    ports = {service: free_ports() for service in SERVICES}
+def test_all_that_is_missing_is_named_at_once(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "twinline_keys"]
+    bare = {name: value for name, value in os.environ.items() if not name.startswith("TWINLINE_")}
+    done = subprocess.run(command, check=False, cwd=tmp_path, env=bare, capture_output=True, text=True, timeout=30)
+    assert done.returncode != 0
+    for name in ("DATABASE_URL", "CERTIFICATE_FILE", "KEK_FILE", "AUTHORITY_FOLDER", "OBSERVER_TOKEN_FILE"):
+        assert f"TWINLINE_KEYS_{name} is not set" in done.stderr
+
+
+async def test_the_main_job_runs_on_four_processes_that_are_set_as_the_page_for_operators_says(
+    tmp_path: Path, home: Path
+) -> None:
     record = Record()
-    with started(tmp_path, variables(tmp_path, authority, ports)):
+    variables = documented(home)
+    with started(tmp_path, variables):
         for service in SERVICES:
             await eventually(lambda: serves(tmp_path, service), within=30)  # noqa: B023 - called before the next turn
-        token = (tmp_path / "admin").read_text().strip()
+        client = client_home.client(home)
         async with contextlib.AsyncExitStack() as stack:
             channels = {
-                service: await stack.enter_async_context(api_channel(api, authority.ca, token))
-                for service, (api, _) in ports.items()
+                service: await stack.enter_async_context(
+                    api_channel(variables[f"TWINLINE_{service.upper()}_API_LISTEN"], client.ca, client.token)
+                )
+                for service in SERVICES
             }
             await Story(Routed(channels), Narrator(None), record).tell()
     assert [server["states"][-1]["state"] for server in record.servers] == ["TERMINATED"] * 3

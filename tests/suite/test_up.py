@@ -3,6 +3,8 @@
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -31,7 +33,26 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
         )
     assert refused.code == 3
     assert refused.errors.startswith(f"twinline: 127.0.0.1:{port} is in use")
+    assert refused.errors.endswith("or choose another port with --port\n")
     assert refused.errors.count("\n") == 1
+
+
+def test_what_it_prints_can_be_typed_where_twinline_is_not_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripts = Path(sys.executable).parent
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    with running(tmp_path / "my home") as suite:
+        printed = suite.said.read_text().partition("In another terminal:")[2]
+        commands = [line.strip() for line in printed.strip().splitlines()][:3]
+        assert commands[0] == f"export PATH={scripts}:$PATH"
+        typed = subprocess.run(["sh", "-c", "\n".join(commands)], check=False, capture_output=True, text=True)
+        assert (typed.returncode, typed.stderr) == (0, "")
+        suite.stop()
+        suite.said.write_text("")
+        monkeypatch.setenv("PATH", f"{scripts}:/usr/bin:/bin")
+        suite.start()
+        assert "export PATH" not in suite.said.read_text()
 
 
 def test_a_setting_that_is_no_number_is_named_in_our_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

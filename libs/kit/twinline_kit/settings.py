@@ -1,5 +1,6 @@
 """What every service reads from its environment."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -48,14 +49,14 @@ class ServiceSettings(BaseSettings):
 
     @classmethod
     def read(cls, **values: Any) -> Self:
-        """Settings from `values` and, for the rest, the environment. InvalidArgument names a variable that is wrong."""
+        """Settings from `values` and, for the rest, the environment. InvalidArgument names all that are wrong."""
         try:
             return cls(**values)
         except ValidationError as error:
-            wrong = error.errors()[0]
-            name = f"{cls.model_config.get('env_prefix', '')}{'_'.join(map(str, wrong['loc']))}".upper()
-            why = _WHY.get(wrong["type"]) or f"cannot be used: {wrong['msg'].lower().removeprefix('value error, ')}"
-            raise InvalidArgument(f"{name} {why}; set it in the environment", variable=name) from None
+            faults = {cls._variable(wrong): _why(wrong) for wrong in error.errors()}
+            text = ", ".join(f"{name} {why}" for name, why in faults.items())
+            what = "it" if len(faults) == 1 else "them"
+            raise InvalidArgument(f"{text}; set {what} in the environment", variable=", ".join(faults)) from None
 
     def identity(self) -> Identity:
         """What this service shows to others, read from its files."""
@@ -66,6 +67,14 @@ class ServiceSettings(BaseSettings):
         return Listen(self.api_listen, self.mesh_listen)
 
     @classmethod
+    def _variable(cls, wrong: Mapping[str, Any]) -> str:
+        return f"{cls.model_config.get('env_prefix', '')}{'_'.join(map(str, wrong['loc']))}".upper()
+
+    @classmethod
     def service_name(cls) -> str:
         """The service's name, from the prefix of its variables: `keys` of TWINLINE_KEYS_."""
         return cls.model_config.get("env_prefix", "").lower().removeprefix("twinline_").strip("_") or "twinline"
+
+
+def _why(wrong: Mapping[str, Any]) -> str:
+    return _WHY.get(wrong["type"]) or f"cannot be used: {wrong['msg'].lower().removeprefix('value error, ')}"

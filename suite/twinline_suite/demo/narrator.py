@@ -81,6 +81,10 @@ class Narrator:
         mark = self._colour("✓" if good else "✗", GREEN if good else RED)
         self._write(f"{_INDENT}{mark} {text}")
 
+    def command(self, text: str) -> None:
+        """A line to copy: it is never broken."""
+        self._write(f"{_INDENT}{one_line(text)}")
+
     def space(self) -> None:
         """An empty line."""
         self._write("")

@@ -17,6 +17,7 @@ from twinline_cli.errors import CliError, ExitCode, exit_code, in_words, say
 from twinline_cli.formats import Format
 from twinline_kit.errors import Error
 from twinline_launcher.providers.local.sshd import check_programs
+from twinline_suite import search_path
 from twinline_suite.demo import processes
 from twinline_suite.demo.failure import DemoFailed
 from twinline_suite.demo.narrator import Narrator
@@ -111,6 +112,9 @@ def _summarise(narrator: Narrator, record: Record, took: float) -> None:
     narrator.verdict(f"{record.left_processes} processes left behind", good=not record.left_processes)
     narrator.space()
     narrator.say(f"All of it took {took:.0f} s. Next: `twinline up`, and what it prints.")
+    for command in search_path.export():
+        narrator.say("It is not on your PATH yet; before it:")
+        narrator.command(command)
 
 
 def _print(data: dict[str, Any], form: Format) -> None:

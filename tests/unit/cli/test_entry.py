@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 # Ctrl-C comes while the command's modules are loaded.
 INTERRUPTED = """
@@ -29,3 +30,11 @@ def test_a_pipe_that_nobody_reads_ends_it_quietly() -> None:
     done = subprocess.run(command, check=False, stdout=writing, stderr=subprocess.PIPE, timeout=30)
     os.close(writing)
     assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_a_full_disk_behind_standard_output_is_told_as_one() -> None:
+    with Path("/dev/full").open("wb") as full:
+        command = [sys.executable, "-m", "twinline_cli", "--version"]
+        done = subprocess.run(command, check=False, stdout=full, stderr=subprocess.PIPE, timeout=30)
+    said = b"twinline: standard output cannot be written: no space left on device\n"
+    assert (done.returncode, done.stderr) == (4, said)
