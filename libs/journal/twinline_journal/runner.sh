@@ -336,6 +336,7 @@ conclude() {
     trim; read_epoch
     [ "$dropped" -gt 0 ] || dropped=$lost
     until record "reason=$reason status=$1 signal=$2 size=$size dropped=$dropped started=$began ended=$epoch"; do
+        [ -d "$dir" ] || exit 1     # somebody removed the journal
         sleep 5                     # a full disk: the outcome is worth waiting for room
     done
     rm -rf work env env.* pipe.* words

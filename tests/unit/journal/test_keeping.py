@@ -1,6 +1,7 @@
 """Journals are kept until they are forgotten, then a while longer; never is a live one dropped."""
 
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -99,3 +100,11 @@ def test_a_runner_that_hangs_is_given_up(tmp_path: Path) -> None:
     hanging.chmod(0o700)
     with pytest.raises(JournalError, match="did not answer"):
         Journal(tmp_path / "journal", shell=str(hanging), patience=0.2).start(spec("true"))
+
+
+async def test_a_task_whose_journal_was_removed_leaves_nothing_behind(host: Host) -> None:
+    host.start(f"echo here; until [ -e '{host.folder}/go' ]; do sleep 0.05; done")
+    await host.said(b"here")
+    shutil.rmtree(host.root)
+    (host.folder / "go").touch()
+    await eventually(lambda: host.processes() == [], within=20)
