@@ -8,6 +8,7 @@ import pytest
 
 from tests.peers.eventually import eventually
 from twinline.agent_gateway.v1 import agents_pb2 as pb
+from twinline_agent import watcher as watcher_module
 from twinline_agent.convert import rejected
 from twinline_agent.watcher import CHUNK, MESSAGE, WINDOW, Watcher
 from twinline_journal import Journal, State, TaskSpec
@@ -57,6 +58,19 @@ async def test_what_is_known_is_not_told_again_unless_asked_for(journal: Journal
     watcher.follow("task-1", 3)
     (report,) = await watcher.next_reports(SECOND)
     assert (report.state, report.offset, report.data) == (pb.TaskReport.STATE_FINISHED, 3, b"")
+
+
+async def test_a_task_that_ends_while_it_is_young_is_one_report(
+    journal: Journal, gate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watcher_module, "SETTLE", 60.0)
+    journal.start(TaskSpec("task-1", f"until [ -e '{gate}' ]; do sleep 0.02; done; echo hi".encode()))
+    watcher = Watcher(journal)
+    watcher.follow("task-1", 0)
+    assert await watcher.next_reports(0.3) == []
+    gate.touch()
+    (report,) = await watcher.next_reports(20 * SECOND)
+    assert (report.state, report.data) == (pb.TaskReport.STATE_FINISHED, b"hi\n")
 
 
 async def test_a_window_that_is_full_opens_with_an_acknowledgement(journal: Journal) -> None:
