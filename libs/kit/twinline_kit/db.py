@@ -32,10 +32,11 @@ _POOL = {"pool_size": 8, "max_overflow": 24, "pool_timeout": 30}
 # Errors are logged with their statement, and what is stored with it is sealed keys, hashes and people's inputs.
 _SILENT = {"hide_parameters": True}
 
-LIMITS = {"statement_timeout": 30, "lock_timeout": 10, "idle_in_transaction_session_timeout": 30}
+LIMITS = {"statement_timeout": 30, "lock_timeout": 10, "idle_in_transaction_session_timeout": 10}
 """Seconds on PostgreSQL: of one statement, of its wait for a lock, and of a transaction's wait for its next statement.
 
-What the `options` of a database's URL say goes before this.
+The last one lets others on when a process stands still while it holds locks. What the `options` of a database's URL say
+goes before this.
 """
 
 SILENCE = 20

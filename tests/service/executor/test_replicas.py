@@ -58,7 +58,8 @@ async def test_an_owner_that_was_stopped_for_a_while_does_no_harm(
             task = await other.task_becomes(started.id, Task.STATE_RUNNING)
             owner.process.send_signal(signal.SIGSTOP)
             stored = task.output_size
-            has_grown: bool = await eventually(lambda: grown(other, started.id, stored), within=20)
+            # Stopped in mid-transaction, it holds its run until the database ends its session.
+            has_grown: bool = await eventually(lambda: grown(other, started.id, stored), within=60)
             assert has_grown
             owner.process.send_signal(signal.SIGCONT)
             assert (await other.ended(started.id)).state == Run.STATE_SUCCEEDED
