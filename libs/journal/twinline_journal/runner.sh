@@ -26,8 +26,8 @@ die() { printf 'twinline: %s\n' "$*" >&2; exit 1; }
 
 # --- the host ---------------------------------------------------------------------------------------------------------
 
-# $since = start time of process $1, $pgrp its group, $mode its state; fails when it is gone or a zombie. The name in /proc/PID/stat may
-# hold anything, blanks, brackets and newlines too, so fields are counted from the last bracket.
+# $since = start time of process $1, $pgrp its group, $mode its state; fails when it is gone or a zombie. The name in
+# /proc/PID/stat may hold anything, blanks, brackets and newlines too, so fields are counted from the last bracket.
 since() {
     since= pgrp= mode= stat= part=
     [ -r "/proc/$1/stat" ] || return 1
@@ -310,7 +310,7 @@ watch() {
         read_pid
         alive "$lead" "$lead_since" || { [ -z "$lead" ] && alive "$sup" "$sup_since"; } || break
     done
-    alive "$sup" "$sup_since" || finish_copy
+    [ -z "$copier" ] || alive "$sup" "$sup_since" || finish_copy
 }
 
 # Output past the limit is cut off (the script notices nothing) and counted; no reader ever looks past the limit.

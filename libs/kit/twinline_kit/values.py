@@ -84,9 +84,14 @@ def check(name: str, value: str) -> None:
         raise ValueError("is larger than 128 KiB")
 
 
+def size(variables: Mapping[str, str]) -> int:
+    """Bytes of names and values together, which LARGEST_TOTAL bounds."""
+    return sum(len(name.encode()) + len(value.encode()) for name, value in variables.items())
+
+
 def check_total(inputs: Mapping[str, str]) -> None:
     """Raises ValueError when inputs are more than one run takes."""
-    if sum(len(name) + len(value.encode()) for name, value in inputs.items()) > LARGEST_TOTAL:
+    if size(inputs) > LARGEST_TOTAL:
         raise ValueError("are larger than 1 MiB together; let the script fetch its data")
 
 

@@ -11,7 +11,8 @@ from twinline.agent_gateway.v1 import fleet_pb2 as pb
 from twinline.agent_gateway.v1 import fleet_pb2_grpc as rpc
 from twinline_agent_gateway.router import Router
 from twinline_agent_gateway.store import Location
-from twinline_agent_gateway.streams import MESSAGE, Parcel, env_size
+from twinline_agent_gateway.streams import MESSAGE, Parcel
+from twinline_kit import values
 from twinline_kit.loops import backoff
 
 log = logging.getLogger(__name__)
@@ -128,7 +129,7 @@ class PeerLink:
                 batch = batches[id(parcel.work)] = request.batches.add(work=parcel.work)
                 size += parcel.work.ByteSize() if parcel.work else 0
             batch.tasks.add(task_id=parcel.task_id, agent_id=agent_id, from_offset=parcel.from_offset, env=parcel.env)
-            size += 128 + env_size(parcel.env)
+            size += 128 + values.size(parcel.env)
             taken += 1
         for task_id in list(islice(self._parcels, taken)):
             del self._parcels[task_id]

@@ -15,7 +15,7 @@ from twinline_agent_gateway.dispatch import Dispatcher
 from twinline_agent_gateway.errors import AgentRevoked, StreamFenced
 from twinline_agent_gateway.states import State
 from twinline_agent_gateway.store import Change, Location
-from twinline_agent_gateway.streams import MAX_WORK, MOST_DELIVERIES, AgentStream, Parcel, env_size
+from twinline_agent_gateway.streams import MAX_WORK, MOST_DELIVERIES, AgentStream, Parcel
 from twinline_agent_gateway.tracing import traced
 from twinline_kit import telemetry, values
 from twinline_kit.errors import Error
@@ -147,7 +147,7 @@ class Router:
         count = 0
         for batch in request.batches:
             work = batch.work if batch.HasField("work") else None
-            too_large, shared = _too_large(work), env_size(work.env) if work else 0
+            too_large, shared = _too_large(work), values.size(work.env) if work else 0
             for task in batch.tasks:
                 count += 1
                 if count % _BREATHE == 0:
@@ -276,7 +276,7 @@ def _too_large(work: agents_pb2.Work | None) -> str:
 
 def _env_too_large(shared: int, env: Mapping[str, str]) -> str:
     """`shared` is the size of what the work brings along; `env` comes on top."""
-    if (size := shared + env_size(env)) <= values.LARGEST_TOTAL:
+    if (size := shared + values.size(env)) <= values.LARGEST_TOTAL:
         return ""
     return f"the task's environment has {size} bytes, more than {values.LARGEST_TOTAL}: make it smaller"
 

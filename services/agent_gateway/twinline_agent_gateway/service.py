@@ -24,6 +24,7 @@ from twinline_kit import pages
 from twinline_kit.auth import caller
 from twinline_kit.clock import Clock
 from twinline_kit.errors import InvalidArgument
+from twinline_kit.texts import printable
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ class AgentService(agents_pb2_grpc.AgentServiceServicer):
         first = await _first(context)
         if not isinstance(first, agents_pb2.AgentMessage) or not first.HasField("hello"):
             raise StreamMalformed("the first message was no hello: update the agent")
-        return Connecting(agent_id, _printable(first.hello.version[:64]), _short(first.hello.facts))
+        return Connecting(agent_id, printable(first.hello.version[:64]), _short(first.hello.facts))
 
     async def _listen(self, stream: AgentStream, context: Context) -> None:
         while isinstance(message := await context.read(), agents_pb2.AgentMessage):
@@ -136,9 +137,8 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
         size = pages.page_size(request.page_size)
         after = pages.after(request.page_token, filter="agents")
         found = await asyncio.to_thread(lambda: self._store.page(after=after, limit=size + 1, at=self._clock()))
-        agents = [convert.to_agent(each) for each in found[:size]]
-        following = pages.encode(agents[-1].id, filter="agents") if len(found) > size else ""
-        return fleet_pb2.ListAgentsResponse(agents=agents, next_page_token=following)
+        page, following = pages.slice(found, size, lambda known: known.agent.id, filter="agents")
+        return fleet_pb2.ListAgentsResponse(agents=map(convert.to_agent, page), next_page_token=following)
 
     async def RevokeAgent(self, request: fleet_pb2.RevokeAgentRequest, context: object) -> fleet_pb2.Agent:
         await asyncio.to_thread(self._store.revoke, request.agent_id)
@@ -193,12 +193,7 @@ def _check_enrollment(request: fleet_pb2.CreateEnrollmentRequest) -> None:
 def _short(facts: object) -> dict[str, str]:
     """At most 32 facts of at most 256 printable characters."""
     items = sorted(dict(facts).items())[:32]  # type: ignore[call-overload]  # a map of the protobuf runtime
-    return {_printable(name[:64]): _printable(value[:256]) for name, value in items}
-
-
-def _printable(text: str) -> str:
-    """An agent may say anything of itself; databases take no NUL, and terminals obey control characters."""
-    return "".join(character if character.isprintable() else " " for character in text)
+    return {printable(name[:64]): printable(value[:256]) for name, value in items}
 
 
 def _note_forged(stream: AgentStream, count: int) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import grpc.aio
 
 from twinline.agent_gateway.v1 import agents_pb2 as pb
+from twinline_kit import values
 from twinline_kit.errors import Error
 
 log = logging.getLogger(__name__)
@@ -43,11 +44,6 @@ class Parcel:
     from_offset: int
     env: Mapping[str, str]
     """Over that of the work."""
-
-
-def env_size(env: Mapping[str, str]) -> int:
-    """Bytes of an environment's names and values."""
-    return sum(len(name.encode()) + len(value.encode()) for name, value in env.items())
 
 
 class AgentStream:
@@ -178,7 +174,7 @@ def _add(orders: pb.Orders, parcel: Parcel) -> int:
     size = 128 + parcel.work.ByteSize()
     if parcel.env:
         delivery.work.env.update(parcel.env)
-        size += env_size(parcel.env)
+        size += values.size(parcel.env)
     return size
 
 

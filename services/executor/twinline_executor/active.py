@@ -15,6 +15,7 @@ from twinline_executor import states
 from twinline_executor.rows import Run, Task
 from twinline_executor.states import Event, Line, State
 from twinline_journal import Masker
+from twinline_kit.texts import printable
 
 MAX_MESSAGE = 1000
 SURELY_KEPT = 6 * 86400.0
@@ -188,12 +189,12 @@ class ActiveTask:
         """Move along the table."""
         self.state = states.after(self.state, event)
         self.reason = reason
-        self.message = _printable(message)
+        self.message = _shown(message)
         if event in states.SETTLING:
             if self.masker is not None:
                 self._release(self.masker.finish())
             if self.run.remark and self.received:
-                self.message = _printable("; ".join(filter(None, (message, self.run.remark))))
+                self.message = _shown("; ".join(filter(None, (message, self.run.remark))))
             self.settled = True
             self.end_time = self.end_time or datetime.now(UTC)
 
@@ -247,7 +248,7 @@ class ActiveTask:
         self.lost_since = self.lost_since or now
         if not self.accepted and not self.run.late():
             if self.state is State.PENDING:
-                self.reason, self.message = reason, _printable(message)
+                self.reason, self.message = reason, _shown(message)
         elif self.cancelable_at_once():
             self.happen(Event.GIVE_UP, reason, message)
         elif not self.accepted or now - self.lost_since > unknown_after:
@@ -255,9 +256,8 @@ class ActiveTask:
         return before != (self.state, self.reason, self.message)
 
 
-def _printable(message: str) -> str:
-    """What hosts say ends up in terminals and databases."""
-    return "".join(character if character.isprintable() else " " for character in message[:MAX_MESSAGE])
+def _shown(message: str) -> str:
+    return printable(message[:MAX_MESSAGE])
 
 
 def host_time(seconds: float | None) -> datetime | None:

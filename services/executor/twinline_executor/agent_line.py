@@ -14,11 +14,11 @@ from datetime import datetime
 from itertools import islice, takewhile
 
 import grpc.aio
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from twinline.agent_gateway.v1 import agents_pb2, fleet_pb2
 from twinline.agent_gateway.v1 import fleet_pb2_grpc as rpc
+from twinline_executor import convert
 from twinline_executor.active import UNREADABLE, ActiveRun, ActiveTask, End, host_time
 from twinline_executor.environment import task_env
 from twinline_executor.recorder import Recorder
@@ -256,14 +256,9 @@ class AgentLine:
         return batch
 
     def _work(self, run: ActiveRun) -> agents_pb2.Work:
-        timeout = Duration()
-        if run.run.timeout is not None:
-            timeout.FromNanoseconds(round(run.run.timeout * 1e9))
-        kill_after = Duration()
-        kill_after.FromNanoseconds(round(self._settings.kill_after * 1e9))
         return agents_pb2.Work(
-            script=run.script, env=run.env, timeout=timeout if run.run.timeout is not None else None,
-            kill_after=kill_after, max_output=self._settings.max_output,
+            script=run.script, env=run.env, timeout=convert.duration(run.run.timeout),
+            kill_after=convert.duration(self._settings.kill_after), max_output=self._settings.max_output,
         )  # fmt: skip
 
     def _let_forget(self, agent_id: str, task_id: str, offset: int) -> None:

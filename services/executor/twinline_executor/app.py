@@ -55,11 +55,11 @@ async def build(settings: Settings) -> AsyncIterator[App]:
 def _app(settings: Settings, engine: sa.Engine, keys: grpc.aio.Channel, gateway: grpc.aio.Channel | None) -> App:
     replica = settings.replica or new_id("replica")
     targets, scripts, runs, output = TargetStore(engine), ScriptStore(engine), RunStore(engine), OutputStore(engine)
-    owners, bell = OwnerStore(engine), Bell()
+    bell = Bell()
     recorder = Recorder(ResultStore(engine, replica), output, bell, clock=clock.now, max_output=settings.max_output)
     dispatcher = Dispatcher(
-        replica, owners=owners, scripts=scripts, recorder=recorder,
-        credentials=Credentials(keys, owners, recorder, unknown_after=settings.unknown_after),
+        replica, owners=OwnerStore(engine), scripts=scripts, recorder=recorder,
+        credentials=Credentials(keys, runs, recorder, unknown_after=settings.unknown_after),
         ssh=SshLine(targets, recorder, Signer(keys), settings),
         agents=AgentLine(gateway, replica, runs, recorder, settings),
         settings=settings, clock=clock.now,

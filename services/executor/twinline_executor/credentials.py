@@ -12,7 +12,7 @@ from twinline_executor.errors import CredentialMalformed
 from twinline_executor.recorder import Recorder
 from twinline_executor.rows import Run
 from twinline_executor.ssh_login import PASSING
-from twinline_executor.store.owners import OwnerStore
+from twinline_executor.store.runs import RunStore
 from twinline_kit import values
 from twinline_kit.errors import Error
 from twinline_kit.loops import backoff
@@ -21,10 +21,10 @@ from twinline_kit.loops import backoff
 class Credentials:
     """The executor's side of the keys service's credentials."""
 
-    def __init__(self, keys: grpc.aio.Channel, owners: OwnerStore, recorder: Recorder, *, unknown_after: float) -> None:
+    def __init__(self, keys: grpc.aio.Channel, runs: RunStore, recorder: Recorder, *, unknown_after: float) -> None:
         """`unknown_after` is how many seconds a running task may be out of sight before its state is UNKNOWN."""
         self._keys = rpc.CredentialServiceStub(keys)
-        self._owners = owners
+        self._runs = runs
         self._recorder = recorder
         self._unknown_after = unknown_after
 
@@ -60,7 +60,7 @@ class Credentials:
         run.share_secrets([value for answer in opened for value in answer.values.values()])
         versions = {name: at.ToJsonString() for answer in opened for name, at in answer.update_times.items()}
         # Noted before anything is delivered: a replica that follows the run later must know which value it hides.
-        first = await asyncio.to_thread(self._owners.first_opened, run.run.id, versions) if versions else {}
+        first = await asyncio.to_thread(self._runs.first_opened, run.run.id, versions) if versions else {}
         changed = [name for name, version in versions.items() if first[name] != version]
         if lost or changed:
             run.mask_everything("output is masked whole from where it was followed anew: " + _why(lost, changed))

@@ -87,7 +87,7 @@ def check_size(env: Mapping[str, str]) -> None:
             f"input {over[0]} is larger than 128 KiB with its credentials opened; let the script fetch its data",
             input=over[0],
         )
-    if sum(sizes.values()) > MAX_ENV:
+    if values.size(env) > MAX_ENV:
         raise InputTooLarge(
             "the inputs are larger than 1 MiB together with their credentials opened; let the script fetch its data"
         )

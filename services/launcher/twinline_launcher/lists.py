@@ -121,9 +121,8 @@ class Lists:
     async def _retry(self, turn: Turn, kind: Kind, index: int, step: Step) -> None:
         """After a resume: again, unless the failed attempt turns out to have succeeded, or to go on."""
         seen = await self._runs.result(step.run, step) if step.run else GoingOn()
-        if isinstance(
-            seen, GoingOn
-        ):  # without a run, the same attempt is asked for: it may have been taken, and the answer lost
+        if isinstance(seen, GoingOn):
+            # Without a run, the same attempt is asked for: it may have been taken, and the answer lost.
             await _note(turn, kind, index, outcome=Outcome.RUNNING)
         elif seen.failure is None:
             await _note(turn, kind, index, outcome=Outcome.SUCCEEDED)

@@ -147,17 +147,23 @@ async def test_a_host_that_is_away_is_told_of_a_cancel_by_one_only(
     assert len(telling) == 1
 
 
+async def run_with_a_password(executor: Executor, host: Sshd, end: str) -> Run:
+    """A run that has begun, and prints its password once there is a file `go`."""
+    command = f'echo begun; while [ ! -e $HOME/go ]; do sleep 0.05; done; echo "$P"; {end}'
+    await executor.add_host(host)
+    await executor.set_credential("PASSWORD", b"hunter2")
+    started = await executor.start(command, "web-1", inputs={"P": "cred:PASSWORD"})
+    task = await executor.task_becomes(started.id, Task.STATE_RUNNING)
+    pieces = executor.runs.ReadOutput(runs_pb2.ReadOutputRequest(task=task.id, follow=True))
+    assert (await anext(aiter(pieces))).data == b"begun\n"
+    return started
+
+
 async def test_a_lost_credential_leaves_running_tasks_their_end_and_hides_their_output(
     start_executor: Start, host: Sshd
 ) -> None:
-    command = 'echo begun; while [ ! -e $HOME/go ]; do sleep 0.05; done; echo "$P"; exit 3'
     async with start_executor() as executor:
-        await executor.add_host(host)
-        await executor.set_credential("PASSWORD", b"hunter2")
-        started = await executor.start(command, "web-1", inputs={"P": "cred:PASSWORD"})
-        task = await executor.task_becomes(started.id, Task.STATE_RUNNING)
-        pieces = executor.runs.ReadOutput(runs_pb2.ReadOutputRequest(task=task.id, follow=True))
-        assert (await anext(aiter(pieces))).data == b"begun\n"
+        started = await run_with_a_password(executor, host, "exit 3")
         credentials = credentials_pb2_grpc.CredentialServiceStub(executor.keys.as_person("admin"))
         await credentials.DeleteCredential(credentials_pb2.DeleteCredentialRequest(name="PASSWORD"))
     async with start_executor() as executor:
@@ -171,14 +177,8 @@ async def test_a_lost_credential_leaves_running_tasks_their_end_and_hides_their_
 async def test_a_credential_that_was_set_anew_hides_the_output_of_what_ran_with_the_value_before(
     start_executor: Start, host: Sshd
 ) -> None:
-    command = 'echo begun; while [ ! -e $HOME/go ]; do sleep 0.05; done; echo "$P"'
     async with start_executor() as executor:
-        await executor.add_host(host)
-        await executor.set_credential("PASSWORD", b"hunter2")
-        started = await executor.start(command, "web-1", inputs={"P": "cred:PASSWORD"})
-        task = await executor.task_becomes(started.id, Task.STATE_RUNNING)
-        pieces = executor.runs.ReadOutput(runs_pb2.ReadOutputRequest(task=task.id, follow=True))
-        assert (await anext(aiter(pieces))).data == b"begun\n"
+        started = await run_with_a_password(executor, host, "exit 0")
         await executor.set_credential("PASSWORD", b"hunter3")
     async with start_executor() as executor:
         (host.home / "go").touch()

@@ -10,7 +10,6 @@ from tests.peers.eventually import eventually
 from tests.peers.postgres import Server
 from tests.service.launcher.test_store import LEASE, launched
 from tests.unit.launcher.machines import minutes
-from twinline_kit import db
 from twinline_kit.errors import Conflict
 from twinline_launcher.states import Event, State
 from twinline_launcher.store.instances import InstanceStore
@@ -18,22 +17,10 @@ from twinline_launcher.store.servers import ServerStore
 
 
 @pytest.fixture
-def engine(postgres_server: Server) -> Iterator[sa.Engine]:
+def database_url(postgres_server: Server) -> Iterator[str]:
+    """Races are PostgreSQL's: SQLite has one writer at a time."""
     with postgres_server.database() as url:
-        engine = db.open(url)
-        db.migrate(engine, "twinline_launcher")
-        yield engine
-        engine.dispose()
-
-
-@pytest.fixture
-def instances(engine: sa.Engine) -> InstanceStore:
-    return InstanceStore(engine)
-
-
-@pytest.fixture
-def servers(engine: sa.Engine) -> ServerStore:
-    return ServerStore(engine)
+        yield url
 
 
 @pytest.fixture

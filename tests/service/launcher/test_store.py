@@ -1,6 +1,5 @@
 """What guards a machine's row, on both databases."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -19,24 +18,6 @@ from twinline_launcher.store.instances import InstanceStore
 from twinline_launcher.store.servers import Seen, ServerStore
 
 LEASE = timedelta(seconds=10)
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[sa.Engine]:
-    engine = db.open(database_url)
-    db.migrate(engine, "twinline_launcher")
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def servers(engine: sa.Engine) -> ServerStore:
-    return ServerStore(engine)
-
-
-@pytest.fixture
-def instances(engine: sa.Engine) -> InstanceStore:
-    return InstanceStore(engine)
 
 
 def definition(name: str = "web-1", **given: Any) -> Server:

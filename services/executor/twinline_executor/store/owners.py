@@ -1,6 +1,6 @@
 """Which replica follows which run. No clock is compared: a replica is dead when its beat stands still."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 import sqlalchemy as sa
 
@@ -39,9 +39,10 @@ class OwnerStore:
 
     def claim(self, replica: str) -> None:
         """Take over the open runs of replicas that are no more."""
-        orphaned = sa.select(runs.c.id).where(runs.c.open, runs.c.owner.not_in(sa.select(replicas.c.id)))
+        orphaned = sa.and_(runs.c.open, runs.c.owner.not_in(sa.select(replicas.c.id)))
         # What another replica takes over at this moment is left to it.
-        taking = sa.update(runs).where(runs.c.id.in_(orphaned.with_for_update(skip_locked=True)))
+        free = sa.select(runs.c.id).where(orphaned).with_for_update(skip_locked=True)
+        taking = sa.update(runs).where(runs.c.id.in_(free), orphaned)
         with self._engine.begin() as connection:
             connection.execute(taking.values(owner=replica))
 
@@ -57,16 +58,6 @@ class OwnerStore:
             run = connection.execute(sa.select(*run_columns).where(runs.c.id == run_id)).one()
             query = sa.select(*task_columns).where(tasks.c.run_id == run_id, sa.not_(tasks.c.settled))
             return to_run(run), [to_task(row) for row in connection.execute(query)]
-
-    def first_opened(self, run_id: str, versions: Mapping[str, str]) -> dict[str, str]:
-        """Note which versions of credentials a run opens, unless it opened them before; answer the first of each."""
-        this = runs.c.id == run_id
-        with self._engine.begin() as connection:
-            known = connection.execute(sa.select(runs.c.credentials).where(this).with_for_update()).scalar_one()
-            first = {**versions, **known}
-            if first != known:
-                connection.execute(sa.update(runs).where(this).values(credentials=first))
-            return first
 
     def canceled(self, replica: str, known: Collection[str]) -> list[str]:
         """The open runs of a replica that shall end and are not `known` to."""

@@ -1,6 +1,6 @@
 """Runs and their tasks on disk: made at once, read in pages."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import datetime
 from typing import Any
@@ -112,6 +112,16 @@ class RunStore:
         """Note that a run shall end; its owner sees to it."""
         with self._engine.begin() as connection:
             connection.execute(sa.update(runs).where(runs.c.id == run_id, runs.c.open).values(canceled=True))
+
+    def first_opened(self, run_id: str, versions: Mapping[str, str]) -> dict[str, str]:
+        """Note which versions of credentials a run opens, unless it opened them before; answer the first of each."""
+        this = runs.c.id == run_id
+        with self._engine.begin() as connection:
+            known = connection.execute(sa.select(runs.c.credentials).where(this).with_for_update()).scalar_one()
+            first = {**versions, **known}
+            if first != known:
+                connection.execute(sa.update(runs).where(this).values(credentials=first))
+            return first
 
 
 _INSERT_TASKS = sa.insert(tasks)

@@ -102,7 +102,8 @@ class InstanceStore:
         due = sa.select(col(Instance.id)).where(col(Instance.due_time) <= at, free)
         # What was taken after PostgreSQL began to look is left out too: a locking query asks each row again.
         due = due.order_by(col(Instance.due_time)).limit(limit).with_for_update(skip_locked=True)
-        taking = sa.update(Instance).where(col(Instance.id).in_(due)).values(lease_owner=owner, lease_until=at + lease)
+        taking = sa.update(Instance).where(col(Instance.id).in_(due), free)
+        taking = taking.values(lease_owner=owner, lease_until=at + lease)
         taken: Sequence[str] = ()
         soonest = self._next_due(free)
         if limit and soonest is not None and soonest <= at:  # a look that writes nothing while nothing is due
