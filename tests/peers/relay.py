@@ -20,7 +20,7 @@ class Relay:
         self._flowing.set()
         self._cut_after: int | None = None
         self.connections = 0
-        """Accepted so far."""
+        """Made through to the other side so far: one that is counted can be cut."""
         self.returned = 0
         """Bytes that came back so far."""
 
@@ -63,13 +63,13 @@ class Relay:
         await asyncio.gather(*self._pumps, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
         except OSError:
             writer.transport.abort()
             return
         self._open |= {writer, far_writer}
+        self.connections += 1
         for pump in (self._pump(reader, far_writer, back=False), self._pump(far_reader, writer, back=True)):
             task = asyncio.ensure_future(pump)
             self._pumps.add(task)
