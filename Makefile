@@ -1,15 +1,17 @@
 # Every target sets up what it needs. `make demo` is the place to start; `make check test` is all that the automation asks.
 
-PYTHON_DIRS := libs services agent cli suite tests bench tools
+PYTHON_DIRS := libs services agent cli suite tests bench tools deploy
 MEMBERS := protos/gen libs/kit libs/journal services/keys services/launcher services/executor services/agent_gateway agent cli suite
 PYPROJECTS := $(MEMBERS:%=%/pyproject.toml)
+# Those that are processes of their own: `make images` builds an image of each.
+IMAGES := keys agent-gateway executor launcher agent
 READY := .venv/.ready
 # More than there are cores, because tests wait for processes most of the time. The longest come first.
 TEST_PROCESSES := 4
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo up test check protos baseline lock bench clean
+.PHONY: help setup demo up test check protos baseline lock bench images clean
 .PHONY: check-format check-lint check-types check-imports check-protos check-stubs check-locks
 
 help:
@@ -21,6 +23,7 @@ help:
 	@echo 'make baseline  renew what `buf breaking` compares with; only with a release'
 	@echo 'make lock      renew requirements.lock (UPGRADE=1 for the newest versions)'
 	@echo 'make bench     the measurements, next to the bare transport'
+	@echo 'make images    an image of each service and of the agent (ENGINE=docker|podman|buildah, BASE=IMAGE)'
 	@echo 'make setup     only the virtual environment, in .venv'
 	@echo 'make clean     remove the virtual environment and every cache'
 
@@ -83,6 +86,9 @@ lock: $(READY)
 bench: $(READY)
 	@tools/programs.sh sshd ps
 	@.venv/bin/python -m bench
+
+images: $(READY)
+	@deploy/images/build.sh $(IMAGES)
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
