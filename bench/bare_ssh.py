@@ -16,7 +16,7 @@ from pathlib import Path
 import asyncssh
 
 from bench.fleet import cpu_seconds, read_lines
-from twinline_kit import loops
+from twinline_kit import process
 
 AT_ONCE = 50
 
@@ -88,7 +88,8 @@ async def obey(hosts: Hosts) -> None:
 
 def main() -> None:
     """Use the hosts described by the file named on the command line."""
-    loops.use_uvloop_if_there()
+    process.use_uvloop_if_there()
+    process.allow_many_files()
     asyncio.run(obey(Hosts.load(Path(sys.argv[1]))))
 
 

@@ -19,7 +19,7 @@ import grpc
 from bench.fleet import cpu_seconds, read_lines
 from twinline.agent_gateway.v1 import agents_pb2 as pb
 from twinline.agent_gateway.v1 import agents_pb2_grpc as rpc
-from twinline_kit import loops, tls
+from twinline_kit import process, tls
 
 WRITERS = 64
 OPTIONS = [
@@ -98,7 +98,8 @@ async def serve(folder: Path) -> None:
 
 def main() -> None:
     """Serve with the identity in the folder named on the command line."""
-    loops.use_uvloop_if_there()
+    process.use_uvloop_if_there()
+    process.allow_many_files()
     asyncio.run(serve(Path(sys.argv[1])))
 
 

@@ -20,7 +20,7 @@ import grpc
 
 from twinline.agent_gateway.v1 import agents_pb2 as pb
 from twinline.agent_gateway.v1 import agents_pb2_grpc as rpc
-from twinline_kit import loops
+from twinline_kit import process
 
 CHANNEL_OPTIONS = [("grpc.use_local_subchannel_pool", 1), ("grpc.http2.bdp_probe", 0)]
 OUTPUT = b"ok\n"
@@ -148,7 +148,8 @@ async def obey(fleet: Fleet) -> None:
 
 def main() -> None:
     """Run the fleet described by the file named on the command line."""
-    loops.use_uvloop_if_there()
+    process.use_uvloop_if_there()
+    process.allow_many_files()
     asyncio.run(obey(Fleet.load(Path(sys.argv[1]))))
 
 

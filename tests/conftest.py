@@ -3,6 +3,7 @@
 What they need is imported when they run, so that the tests of one member need no other member installed.
 """
 
+import resource
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, lambda *_: None)
+
+# Hundreds of agents are played within this process: as many files as it may have, where a login gives 1,024.
+_, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (_hard, _hard))
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ import twinline_keys.app
 import twinline_launcher.app
 from twinline_cli import home as client_home
 from twinline_cli.terminal import BOLD, colour
-from twinline_kit import logs, loops, telemetry
+from twinline_kit import logs, process, telemetry
 from twinline_kit.app import App, stop_signals, working
 from twinline_kit.server import Bound, Listen, PortInUse, serving
 from twinline_kit.tls import Identity
@@ -32,7 +32,8 @@ _GRACE = 2.0
 
 def run(folder: Path, port: int | None, mesh_port: int | None) -> None:
     """Run the suite on `folder` until SIGTERM or SIGINT."""
-    loops.use_uvloop_if_there()
+    process.use_uvloop_if_there()
+    process.allow_many_files()
     with opened(folder) as home, _logging(home):
         telemetry.start("suite")
         try:
@@ -61,7 +62,7 @@ async def _serve(home: Home, port: int | None, mesh_port: int | None) -> None:
             home.keep_ports(ports)
             home.publish(bound)
             _say(_summary(home, bound))
-            loops.spare_the_collector()
+            process.spare_the_collector()
             log.info("up", extra={"home": str(home.folder)})
             await stopped.wait()
             _say("stopping; servers of the local cloud go on, and are found again at the next start\n")

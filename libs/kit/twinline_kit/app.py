@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from twinline_kit import logs, loops, telemetry
+from twinline_kit import logs, process, telemetry
 from twinline_kit.auth import TokenVerifier
 from twinline_kit.errors import Error
 from twinline_kit.server import Service, serving
@@ -35,7 +35,8 @@ def run_app(settings: type[S], build: Callable[[S], AbstractAsyncContextManager[
 
     What cannot start says why on standard error and exits with status 1.
     """
-    loops.use_uvloop_if_there()
+    process.use_uvloop_if_there()
+    process.allow_many_files()
     logs.setup(settings.service_name())
     telemetry.start(settings.service_name())
     try:
@@ -54,7 +55,7 @@ async def _serve(settings: S, build: Callable[[S], AbstractAsyncContextManager[A
             serving(settings.listen(), app.services, identity=settings.identity(), verifier=app.verifier),
             working(app.background),
         ):
-            loops.spare_the_collector()
+            process.spare_the_collector()
             await stopped.wait()
 
 

@@ -1,8 +1,7 @@
-"""Event loops, and work that repeats in them."""
+"""Work that repeats until it is cancelled."""
 
 import asyncio
 import contextlib
-import gc
 import logging
 import random
 from collections.abc import Awaitable, Callable
@@ -11,31 +10,8 @@ from twinline_kit.errors import Error
 
 log = logging.getLogger(__name__)
 
-_COLLECT_AFTER = (50_000, 20, 100)
-"""Allocations less deallocations before the youngest are looked at, and how many times more for the older ones."""
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
-
-
-def use_uvloop_if_there() -> bool:
-    """Make uvloop the event loop of this process where it is installed; says whether it is."""
-    try:
-        import uvloop
-    except ImportError:
-        return False
-    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
-    return True
-
-
-def spare_the_collector() -> None:
-    """Look for garbage cycles less often. Call it when a service has started.
-
-    A server's many long-lived objects are no garbage, and by default the collector walks all of them again and again
-    while a large run allocates; references alone free nearly everything here.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_COLLECT_AFTER)
 
 
 async def forever(
