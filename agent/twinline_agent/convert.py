@@ -4,14 +4,11 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from twinline.agent_gateway.v1 import agents_pb2 as pb
-from twinline_journal import MAX_OUTPUT, State, Status, TaskSpec
+from twinline_journal import MAX_OUTPUT, Reason, State, Status, TaskSpec
 
 MAX_SCRIPT = 4 << 20
 MAX_ENV = 1 << 20
 """Bytes of a task's environment, names and values: no less than what the gateway lets through."""
-
-UNREADABLE = "journal unreadable"
-"""Why the end of a task is not known whose journal holds no true record."""
 
 _KILL_AFTER = 10.0
 
@@ -23,10 +20,15 @@ _STATES = {
     State.INTERRUPTED: pb.TaskReport.STATE_INTERRUPTED,
 }
 _ENDS = {
-    "exited": pb.TaskReport.END_EXITED,
-    "signaled": pb.TaskReport.END_SIGNALED,
-    "timed_out": pb.TaskReport.END_TIMED_OUT,
-    "canceled": pb.TaskReport.END_CANCELED,
+    None: pb.TaskReport.END_UNSPECIFIED,
+    Reason.EXITED: pb.TaskReport.END_EXITED,
+    Reason.SIGNALED: pb.TaskReport.END_SIGNALED,
+    Reason.TIMED_OUT: pb.TaskReport.END_TIMED_OUT,
+    Reason.CANCELED: pb.TaskReport.END_CANCELED,
+    Reason.PROCESS_GONE: pb.TaskReport.END_PROCESS_GONE,
+    Reason.HOST_REBOOTED: pb.TaskReport.END_HOST_REBOOTED,
+    Reason.START_UNKNOWN: pb.TaskReport.END_START_UNKNOWN,
+    Reason.JOURNAL_UNREADABLE: pb.TaskReport.END_JOURNAL_UNREADABLE,
 }
 
 
@@ -52,24 +54,22 @@ def tellable(status: Status) -> Status:
     try:
         to_report(status)
     except (ValueError, OverflowError):
-        return Status(status.task_id, State.INTERRUPTED, UNREADABLE)
+        return Status(status.task_id, State.INTERRUPTED, Reason.JOURNAL_UNREADABLE)
     return status
 
 
 def to_report(status: Status) -> pb.TaskReport:
     """What the journal says of a task, without output."""
-    ended = status.state is State.FINISHED
     return pb.TaskReport(
         task_id=status.task_id,
         state=_STATES[status.state],
-        end=_ENDS.get(status.reason, pb.TaskReport.END_UNSPECIFIED) if ended else pb.TaskReport.END_UNSPECIFIED,
+        end=_ENDS[status.reason],
         exit_status=status.exit_status or 0,
         signal=status.signal or 0,
         output_size=status.output_size,
         output_truncated=status.truncated,
         start_time=_moment(status.started),
         end_time=_moment(status.ended),
-        message=status.reason if status.state is State.INTERRUPTED else "",
     )
 
 

@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from twinline.agent_gateway.v1 import agents_pb2 as pb
-from twinline_agent.convert import UNREADABLE, tellable, to_report
-from twinline_journal import Journal, State, Status
+from twinline_agent.convert import tellable, to_report
+from twinline_journal import Journal, Reason, State, Status
 
 log = logging.getLogger(__name__)
 
@@ -187,7 +187,8 @@ class Watcher:
             "output is missing", extra={"task": followed.task_id, "promised": status.output_size, "found": found}
         )
         followed.told, followed.due = State.INTERRUPTED, _NEVER
-        lost = Status(status.task_id, State.INTERRUPTED, UNREADABLE, output_size=found, started=status.started)
+        reason = Reason.JOURNAL_UNREADABLE
+        lost = Status(status.task_id, State.INTERRUPTED, reason, output_size=found, started=status.started)
         return _reports(lost, found, ())
 
     def _wait(self, followed: _Followed, now: float) -> None:

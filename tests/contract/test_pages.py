@@ -15,6 +15,7 @@ import twinline_keys
 import twinline_kit
 import twinline_launcher
 import twinline_suite
+from twinline_executor.reasons import TaskReason
 from twinline_kit.errors import Error
 from twinline_launcher import stranding
 from twinline_launcher.errors import SshdMissing
@@ -72,6 +73,13 @@ def test_the_errors_page_has_exactly_the_reasons_of_the_code() -> None:
 
 def test_the_errors_page_has_exactly_what_preflight_finds() -> None:
     assert reasons_under("What preflight finds") == {*Finding, SshdMissing.reason}
+
+
+def test_the_errors_page_has_every_reason_of_tasks() -> None:
+    listed = reasons_under(TASKS)
+    assert listed >= set(TaskReason)
+    # The others are what another service, or a run's own values, refused.
+    assert listed - set(TaskReason) <= {error.reason for error in every_error()}
 
 
 def test_the_errors_page_has_the_reasons_of_strandings_and_everything_there_is_a_way_out_of() -> None:

@@ -4,13 +4,14 @@ from twinline_journal.journal import Journal, JournalError
 from twinline_journal.mask import Masker
 from twinline_journal.remote import cancel_command, follow_command, forget_command, run_command, status_command
 from twinline_journal.spec import MAX_OUTPUT, TaskSpec, check_task_id, frame
-from twinline_journal.status import State, Status, parse_status
+from twinline_journal.status import Reason, State, Status, parse_status
 
 __all__ = [
     "MAX_OUTPUT",
     "Journal",
     "JournalError",
     "Masker",
+    "Reason",
     "State",
     "Status",
     "TaskSpec",

@@ -1,7 +1,7 @@
 """What a task's files say about it, read in process or told by the runner in a status line."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from time import sleep
@@ -13,7 +13,7 @@ _RECORD = ("reason", "status", "signal", "size", "dropped", "started", "ended")
 
 
 class State(StrEnum):
-    """Where a task is on its host. FINISHED and INTERRUPTED are final; see `Status.reason` for why."""
+    """Where a task is on its host. FINISHED and INTERRUPTED are final; `Reason` says why."""
 
     ABSENT = "absent"
     ACCEPTED = "accepted"
@@ -22,19 +22,30 @@ class State(StrEnum):
     INTERRUPTED = "interrupted"
 
 
+class Reason(StrEnum):
+    """Why a task is final. The first four are of a FINISHED one, the others of one whose end will never be known."""
+
+    EXITED = "exited"
+    SIGNALED = "signaled"
+    TIMED_OUT = "timed_out"
+    CANCELED = "canceled"
+    PROCESS_GONE = "process_gone"
+    HOST_REBOOTED = "host_rebooted"
+    START_UNKNOWN = "start_unknown"
+    JOURNAL_UNREADABLE = "journal_unreadable"
+
+
 @dataclass(frozen=True)
 class Status:
     """A task as its host knows it.
 
-    `reason` of a finished task: exited, signaled, timed_out, canceled; of an interrupted one: process gone,
-    host rebooted, start unknown, journal unreadable; else empty. `exit_status` is 128 + n after signal n (`signal` is
-    then n), and None for a task canceled before its start. Times are seconds since the epoch by the host's clock,
-    sizes are bytes.
+    `reason` is None until the task is final. `exit_status` is 128 + n after signal n (`signal` is then n), and None for
+    a task canceled before its start. Times are seconds since the epoch by the host's clock, sizes are bytes.
     """
 
     task_id: str
     state: State
-    reason: str = ""
+    reason: Reason | None = None
     exit_status: int | None = None
     signal: int | None = None
     output_size: int = 0
@@ -63,7 +74,7 @@ def read_status(folder: Path) -> Status:
         return _finished(folder) or _unfinished(folder)
     except (ValueError, LookupError, IsADirectoryError):
         # A script can write there too: what is no record of ours says only that the end is not known.
-        return Status(folder.name, State.INTERRUPTED, "journal unreadable")
+        return Status(folder.name, State.INTERRUPTED, Reason.JOURNAL_UNREADABLE)
 
 
 def _finished(folder: Path) -> Status | None:
@@ -79,14 +90,15 @@ def _unfinished(folder: Path) -> Status:
     marks = _marks(folder)
     boot = _text(Path("/proc/sys/kernel/random/boot_id")).strip() or "0"
     known_boot = marks["supervisor"][2] if marks else limits[5] if len(limits) > 5 else boot
-    state, reason = State.ACCEPTED, ""
+    state: State = State.ACCEPTED
+    reason: Reason | None = None
     if known_boot != boot:
-        state, reason = State.INTERRUPTED, "host rebooted"
+        state, reason = State.INTERRUPTED, Reason.HOST_REBOOTED
     elif marks and "group" in marks:
         alive = _alive(marks["group"]) or _alive(marks["supervisor"])
-        state, reason = (State.RUNNING, "") if alive else (State.INTERRUPTED, "process gone")
+        state, reason = (State.RUNNING, None) if alive else (State.INTERRUPTED, Reason.PROCESS_GONE)
     elif marks is not None and not _alive(marks.get("supervisor")):
-        state, reason = State.INTERRUPTED, "start unknown"
+        state, reason = State.INTERRUPTED, Reason.START_UNKNOWN
     if state is State.INTERRUPTED and (finished := _finished(folder)):  # it was written while we looked
         return finished
     size = _size(folder / "output")
@@ -123,10 +135,10 @@ def _alive(mark: list[str] | None) -> bool:
 
 
 def _status(task_id: str, state: State, words: Mapping[str, str]) -> Status:
-    reason = words.get("reason", "")
-    status = Status(task_id, state, reason.replace("_", " ") if state is State.INTERRUPTED else reason)
-    return replace(
-        status,
+    return Status(
+        task_id,
+        state,
+        Reason(words["reason"]) if words.get("reason") else None,
         exit_status=int(words["status"]) if words.get("status") else None,
         signal=int(words.get("signal") or 0) or None,
         output_size=int(words.get("size") or 0),

@@ -75,7 +75,7 @@ class Enrollments:
         except Error as error:
             # Whatever keys has against this service is not the agent's fault, and no reason for it to give up.
             raise SigningUnavailable(f"no certificate now: keys says {error.message}; try again later") from error
-        response = pb.EnrollResponse(agent_id=agent_id, certificate=signed.certificate, expire_time=signed.expire_time)
+        response = pb.EnrollResponse(agent_id=agent_id, certificate=signed.certificate)
         response.lifetime.FromTimedelta(signed.expire_time.ToDatetime(UTC) - self._clock())
         return response
 

@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import Any
 
 import grpc.aio
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from twinline.agent_gateway.v1 import agents_pb2, agents_pb2_grpc, fleet_pb2, fleet_pb2_grpc
 from twinline_agent_gateway import convert
@@ -93,9 +92,7 @@ class AgentService(agents_pb2_grpc.AgentServiceServicer):
             stream.heard = time.monotonic()
 
     def _welcome(self, epoch: int) -> agents_pb2.Welcome:
-        now = Timestamp()
-        now.GetCurrentTime()
-        welcome = agents_pb2.Welcome(epoch=epoch, server_time=now)
+        welcome = agents_pb2.Welcome(epoch=epoch)
         welcome.heartbeat.FromNanoseconds(int(self._heartbeat * 1e9))
         return welcome
 

@@ -12,40 +12,27 @@ from datetime import UTC, datetime
 from opentelemetry.trace import Span
 
 from twinline_executor import states
+from twinline_executor.reasons import INTERRUPTIONS, TaskReason
 from twinline_executor.rows import Run, Task
 from twinline_executor.states import Event, Line, State
-from twinline_journal import Masker
+from twinline_journal import Masker, Reason
 from twinline_kit.texts import printable
 
 MAX_MESSAGE = 1000
 SURELY_KEPT = 6 * 86400.0
 """Seconds after which a host may have dropped a task's journal: it keeps them for a week."""
 
-UNREADABLE = "journal unreadable"
-"""What the journal says of an end that a script wrote over, or a disk lost."""
 SHORT_AT_MOST = 3
 """Times in a row that the journal of an ended task may give less output than it promises, and no more than before."""
 
-_ENDS = {"timed_out": Event.TIME_OUT, "canceled": Event.CANCEL}
-_INTERRUPTIONS = {
-    "process gone": (
-        "PROCESS_GONE",
-        "the script's process is gone and left no exit status; read the output, then run it again",
-    ),
-    "host rebooted": ("HOST_REBOOTED", "the host was rebooted in mid-run; read the output, then run it again"),
-    "start unknown": ("START_UNKNOWN", "the host stopped between marking and starting the script; it may have run"),
-    UNREADABLE: (
-        "JOURNAL_UNREADABLE",
-        "the script or its host's disk spoiled the journal: the end is not known; read the output, then run it again",
-    ),
-}
+_ENDS = {Reason.TIMED_OUT: Event.TIME_OUT, Reason.CANCELED: Event.CANCEL}
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How a task ended on its host. `how` is exited, signaled, timed_out or canceled; times are the host's."""
+    """How a finished task ended on its host; times are the host's."""
 
-    how: str
+    reason: Reason
     exit_status: int | None
     signal: int
     truncated: bool
@@ -188,7 +175,7 @@ class ActiveTask:
     def happen(self, event: Event, reason: str = "", message: str = "") -> None:
         """Move along the table."""
         self.state = states.after(self.state, event)
-        self.reason = reason
+        self.reason = str(reason)
         self.message = _shown(message)
         if event in states.SETTLING:
             if self.masker is not None:
@@ -214,32 +201,32 @@ class ActiveTask:
         self.exit_status = None if end.exit_status is None else end.exit_status & 0xFF
         self.signal, self.truncated = end.signal & 0x7F, end.truncated
         self.start_time, self.end_time = end.started or self.start_time, end.ended
-        self.happen(_ENDS.get(end.how) or (Event.SUCCEED if end.exit_status == 0 else Event.FAIL))
+        self.happen(_ENDS.get(end.reason) or (Event.SUCCEED if end.exit_status == 0 else Event.FAIL))
 
-    def interrupted(self, why: str) -> None:
+    def interrupted(self, why: Reason | None) -> None:
         """Its host's journal will never know how it ended."""
-        reason, message = _INTERRUPTIONS.get(why, ("INTERRUPTED", f"the host says: {why}"))
         self.accepted = True
-        self.happen(Event.INTERRUPT, reason, message)
+        self.happen(Event.INTERRUPT, *INTERRUPTIONS[why])
 
     def ended_short(self) -> None:
         """Its host's journal says that it ended, and gives less output than it promises: borne a few times only."""
         at, times = self.short
         self.short = (self.received, times + 1 if at == self.received else 1)
         if self.short[1] >= SHORT_AT_MOST:
-            self.interrupted(UNREADABLE)
+            self.interrupted(Reason.JOURNAL_UNREADABLE)
 
     def absent(self) -> None:
         """Its host's journal does not have it. Nothing happens when it may still be delivered."""
         if self.accepted or (self.offers and self.run.old()):
             message = "the host has no journal of this task any more; it may have run"
-            self.happen(Event.INTERRUPT, "JOURNAL_LOST", message)
+            self.happen(Event.INTERRUPT, TaskReason.JOURNAL_LOST, message)
         elif self.cancel:
             self.happen(Event.CANCEL)
         elif self.run.refusal is not None:
             self.happen(Event.REFUSE, *self.run.refusal)
         elif self.run.late():
-            self.happen(Event.GIVE_UP, self.reason or "LATE", self.message or "the host could not be reached in time")
+            late = (TaskReason.REACHED_TOO_LATE, "the host could not be reached in time")
+            self.happen(Event.GIVE_UP, *((self.reason, self.message) if self.reason else late))
 
     def out_of_reach(self, reason: str, message: str, *, unknown_after: float) -> bool:
         """Its host cannot be asked now. Says whether anything changed."""
@@ -248,7 +235,7 @@ class ActiveTask:
         self.lost_since = self.lost_since or now
         if not self.accepted and not self.run.late():
             if self.state is State.PENDING:
-                self.reason, self.message = reason, _shown(message)
+                self.reason, self.message = str(reason), _shown(message)
         elif self.cancelable_at_once():
             self.happen(Event.GIVE_UP, reason, message)
         elif not self.accepted or now - self.lost_since > unknown_after:

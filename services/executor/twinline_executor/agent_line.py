@@ -19,12 +19,14 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from twinline.agent_gateway.v1 import agents_pb2, fleet_pb2
 from twinline.agent_gateway.v1 import fleet_pb2_grpc as rpc
 from twinline_executor import convert
-from twinline_executor.active import UNREADABLE, ActiveRun, ActiveTask, End, host_time
+from twinline_executor.active import ActiveRun, ActiveTask, End, host_time
 from twinline_executor.environment import task_env
+from twinline_executor.reasons import TaskReason
 from twinline_executor.recorder import Recorder
 from twinline_executor.settings import Settings
 from twinline_executor.states import Event, State
 from twinline_executor.store.runs import RunStore
+from twinline_journal import Reason
 from twinline_kit.errors import Error
 from twinline_kit.loops import backoff, forever
 
@@ -40,23 +42,32 @@ SETTLED = 10.0
 """Seconds that a stream must hold before a cut counts as the first one again."""
 
 TaskReport = agents_pb2.TaskReport
-_HOW = {
-    TaskReport.END_EXITED: "exited", TaskReport.END_SIGNALED: "signaled",
-    TaskReport.END_TIMED_OUT: "timed_out", TaskReport.END_CANCELED: "canceled",
-}  # fmt: skip
+_REASONS = {
+    TaskReport.END_EXITED: Reason.EXITED,
+    TaskReport.END_SIGNALED: Reason.SIGNALED,
+    TaskReport.END_TIMED_OUT: Reason.TIMED_OUT,
+    TaskReport.END_CANCELED: Reason.CANCELED,
+    TaskReport.END_PROCESS_GONE: Reason.PROCESS_GONE,
+    TaskReport.END_HOST_REBOOTED: Reason.HOST_REBOOTED,
+    TaskReport.END_START_UNKNOWN: Reason.START_UNKNOWN,
+    TaskReport.END_JOURNAL_UNREADABLE: Reason.JOURNAL_UNREADABLE,
+}
 _ABSENCE = {
     fleet_pb2.Agent.STATE_NEVER_ENROLLED: (
-        "AGENT_NEVER_ENROLLED",
+        TaskReason.AGENT_NEVER_ENROLLED,
         "the agent of this server never enrolled; look at the server's boot log, and whether it can reach the gateway",
     ),
-    fleet_pb2.Agent.STATE_REVOKED: ("AGENT_REVOKED", "the agent of this server was revoked"),
+    fleet_pb2.Agent.STATE_REVOKED: (TaskReason.AGENT_REVOKED, "the agent of this server was revoked"),
 }
-_OFFLINE = ("AGENT_OFFLINE", "the agent of this server is not connected; it takes the task up when it comes back")
+_OFFLINE = (
+    TaskReason.AGENT_OFFLINE,
+    "the agent of this server is not connected; it takes the task up when it comes back",
+)
 _NOT_CONFIGURED = (
-    "GATEWAY_NOT_CONFIGURED",
+    TaskReason.GATEWAY_NOT_CONFIGURED,
     "this executor knows no agent gateway; set TWINLINE_EXECUTOR_GATEWAY_ADDRESS",
 )
-_NO_GATEWAY = ("GATEWAY_UNAVAILABLE", "no agent gateway answers")
+_NO_GATEWAY = (TaskReason.GATEWAY_UNAVAILABLE, "no agent gateway answers")
 
 Call = grpc.aio.StreamStreamCall[fleet_pb2.DispatchRequest, fleet_pb2.DispatchResponse]
 
@@ -316,8 +327,10 @@ class AgentLine:
         before = (task.state, task.reason)
         if report.state == TaskReport.STATE_FINISHED and complete:
             task.end(_end(report))
-        elif report.state == TaskReport.STATE_INTERRUPTED and (complete or report.message == UNREADABLE):
-            task.interrupted(report.message)
+        elif report.state == TaskReport.STATE_INTERRUPTED and (
+            complete or report.end == TaskReport.END_JOURNAL_UNREADABLE
+        ):
+            task.interrupted(_REASONS.get(report.end))
         else:
             task.is_on_host(_time(report.start_time), running=report.state != TaskReport.STATE_ACCEPTED)
         if before != (task.state, task.reason) or task.settled:
@@ -332,7 +345,7 @@ class AgentLine:
 
     def _rejected(self, task: ActiveTask, message: str) -> None:
         event = Event.INTERRUPT if task.accepted else Event.REFUSE
-        task.happen(event, "AGENT_REJECTED", message or "the agent could not take the task in")
+        task.happen(event, TaskReason.AGENT_REJECTED, message or "the agent could not take the task in")
         self._recorder.note(task)
 
     def _not_connected(self, absence: fleet_pb2.NotConnected) -> None:
@@ -385,10 +398,10 @@ class AgentLine:
 
 
 def _end(report: agents_pb2.TaskReport) -> End:
-    how = _HOW.get(report.end, "exited")
-    never_started = how == "canceled" and not report.HasField("start_time")
+    reason = _REASONS.get(report.end, Reason.EXITED)
+    never_started = reason is Reason.CANCELED and not report.HasField("start_time")
     return End(
-        how, None if never_started else report.exit_status, report.signal, report.output_truncated,
+        reason, None if never_started else report.exit_status, report.signal, report.output_truncated,
         _time(report.start_time), _time(report.end_time),
     )  # fmt: skip
 

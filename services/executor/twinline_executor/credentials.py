@@ -9,6 +9,7 @@ from twinline.keys.v1 import credentials_pb2 as pb
 from twinline.keys.v1 import credentials_pb2_grpc as rpc
 from twinline_executor.active import ActiveRun
 from twinline_executor.errors import CredentialMalformed
+from twinline_executor.reasons import TaskReason
 from twinline_executor.recorder import Recorder
 from twinline_executor.rows import Run
 from twinline_executor.ssh_login import PASSING
@@ -82,7 +83,9 @@ class Credentials:
     def _unavailable(self, run: ActiveRun, error: Error) -> None:
         message = f"the keys service does not answer: {error.message}"
         for task in list(run.tasks.values()):
-            if not task.settled and task.out_of_reach("KEYS_UNAVAILABLE", message, unknown_after=self._unknown_after):
+            if not task.settled and task.out_of_reach(
+                TaskReason.KEYS_UNAVAILABLE, message, unknown_after=self._unknown_after
+            ):
                 self._recorder.note(task)
 
 

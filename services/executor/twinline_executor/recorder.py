@@ -11,8 +11,9 @@ from typing import cast
 
 from twinline_executor.active import ActiveRun, ActiveTask
 from twinline_executor.bell import Bell
+from twinline_executor.reasons import TaskReason
 from twinline_executor.rows import Result
-from twinline_executor.states import ENDED, RunState
+from twinline_executor.states import ENDED, Event, RunState
 from twinline_executor.store.output import OutputStore
 from twinline_executor.store.results import ResultStore
 from twinline_kit import telemetry
@@ -69,7 +70,8 @@ class Recorder:
     def note_output(self, task: ActiveTask, offset: int, data: bytes) -> bool:
         """Take in output and store it with the next batch; false when something is missing before it."""
         if offset + len(data) > self._max_output:
-            task.interrupted("its host sends more output than it was told to keep")
+            message = "its host sends more output than it was told to keep: how it ended is not to be trusted"
+            task.happen(Event.INTERRUPT, TaskReason.OUTPUT_OVERRAN, message)
             self.note(task)
             return True
         before = task.pending_bytes

@@ -8,12 +8,13 @@ import asyncssh
 
 from twinline_executor.active import ActiveTask, End, host_time
 from twinline_executor.environment import task_env
+from twinline_executor.reasons import TaskReason
 from twinline_executor.recorder import Recorder
 from twinline_executor.settings import Settings
 from twinline_executor.ssh_connections import Kept
 from twinline_executor.ssh_login import LineDown
 from twinline_executor.states import State as TaskState
-from twinline_journal import State, Status, TaskSpec, follow_command, frame, parse_status, run_command
+from twinline_journal import Reason, State, Status, TaskSpec, follow_command, frame, parse_status, run_command
 
 CHUNK = 64 * 1024
 LINE = 8 * 1024
@@ -95,7 +96,8 @@ class Attendance:
         except asyncssh.ChannelOpenError as error:
             self._task.offers -= deliver
             self._kept.connection.abort()
-            raise LineDown("CHANNEL_REFUSED", f"the host opens no channel: {error.reason}", passing=True) from error
+            message = f"the host opens no channel: {error.reason}"
+            raise LineDown(TaskReason.CHANNEL_REFUSED, message, passing=True) from error
         except (OSError, asyncssh.Error) as error:
             raise _lost(error) from error
 
@@ -190,21 +192,21 @@ class Attendance:
     def _runner_failed(self, process: Process) -> LineDown:
         said = self._noise.decode("utf-8", "replace").strip()[-500:]
         message = f"the host accepted the login and did not run our command (exit status {process.exit_status}): {said}"
-        return LineDown("RUNNER_FAILED", message, passing=True)
+        return LineDown(TaskReason.RUNNER_FAILED, message, passing=True)
 
 
 def _lost(error: Exception | None) -> LineDown:
     why = (str(error) or type(error).__name__) if error else "the channel was closed"
-    return LineDown("CONNECTION_LOST", f"the SSH connection was lost: {why}", passing=True)
+    return LineDown(TaskReason.CONNECTION_LOST, f"the SSH connection was lost: {why}", passing=True)
 
 
 def _silent(seconds: float) -> LineDown:
     message = f"the host took our command and then said nothing for {seconds:g} s; look at its load and its disk"
-    return LineDown("HOST_SILENT", message, passing=True)
+    return LineDown(TaskReason.HOST_SILENT, message, passing=True)
 
 
 def _end(status: Status) -> End:
     return End(
-        status.reason, status.exit_status, status.signal or 0, status.truncated,
+        status.reason or Reason.EXITED, status.exit_status, status.signal or 0, status.truncated,
         host_time(status.started), host_time(status.ended),
     )  # fmt: skip

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 
 import asyncssh
 
+from twinline_executor.reasons import TaskReason
 from twinline_executor.ssh_login import Endpoint, LineDown, host_key_line
 from twinline_journal import forget_command
 
@@ -93,7 +94,7 @@ class Connections:
                 kept = await self._take(endpoint)
         except TimeoutError:
             message = f"this executor is busy: no turn to connect to {endpoint.host} within {self._patience:g} s"
-            raise LineDown("CONNECTIONS_BUSY", message, passing=True) from None
+            raise LineDown(TaskReason.CONNECTIONS_BUSY, message, passing=True) from None
         try:
             yield kept
         finally:
@@ -134,7 +135,8 @@ class Connections:
             attempt.exception()  # seen: those who waited may have gone
         except Exception as error:
             log.exception("connecting failed unexpectedly", extra={"host": endpoint.host, "port": endpoint.port})
-            attempt.set_exception(LineDown("PORT_UNREACHABLE", f"connecting failed: {error!r}", passing=True))
+            message = f"connecting failed for a reason that this executor does not know: {error!r}; its log has more"
+            attempt.set_exception(LineDown(TaskReason.EXECUTOR_FAILED, message, passing=True))
             attempt.exception()
         finally:
             del self._dialing[_dial_key(endpoint)]

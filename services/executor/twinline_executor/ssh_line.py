@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import asyncssh
 
 from twinline_executor.active import ActiveTask
+from twinline_executor.reasons import TaskReason
 from twinline_executor.recorder import Recorder
 from twinline_executor.rows import Target
 from twinline_executor.settings import Settings
@@ -96,7 +97,9 @@ class SshLine:
                     endpoint = await self._endpoint(task.target_id)
             if not task.settled:
                 self._give_up(
-                    task, "TARGET_DELETED", f"target {task.target_name} was deleted; its host cannot be asked any more"
+                    task,
+                    TaskReason.TARGET_DELETED,
+                    f"target {task.target_name} was deleted; its host cannot be asked any more",
                 )
         finally:
             self._carried.pop(task.id, None)
@@ -120,7 +123,8 @@ class SshLine:
                 self._give_up(task, down.reason, down.message)
         except Exception:
             log.exception("attending a task failed unexpectedly, will retry", extra={"task": task.id})
-            self._out_of_reach(task, "INTERNAL", "the executor met an error of its own; its log has the rest")
+            message = "the executor met an error of its own; its log has the rest"
+            self._out_of_reach(task, TaskReason.EXECUTOR_FAILED, message)
         return again
 
     def _out_of_reach(self, task: ActiveTask, reason: str, message: str) -> None:
@@ -166,7 +170,7 @@ class SshLine:
         pinned = await asyncio.to_thread(self._targets.learn_host_key, *where, seen)
         if pinned and pinned.split()[:2] != seen.split():
             message = f"{endpoint.host} port {endpoint.port} shows another host key than a moment ago"
-            raise LineDown("HOST_KEY_MISMATCH", message, passing=False)
+            raise LineDown(TaskReason.HOST_KEY_MISMATCH, message, passing=False)
 
     async def _cancel_on_host(self, task: ActiveTask) -> None:
         try:

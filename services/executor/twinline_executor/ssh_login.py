@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import asyncssh
 
+from twinline_executor.reasons import TaskReason
 from twinline_executor.signer import RemoteKeyPair, Signer
 from twinline_kit.errors import DeadlineExceeded, Error, ResourceExhausted, Unavailable
 
@@ -87,7 +88,7 @@ def _options(
 
 def _keys_say(error: Error) -> LineDown:
     if isinstance(error, PASSING):
-        return LineDown("KEYS_UNAVAILABLE", f"the keys service does not answer: {error.message}", passing=True)
+        return LineDown(TaskReason.KEYS_UNAVAILABLE, f"the keys service does not answer: {error.message}", passing=True)
     return LineDown(error.reason, error.message, passing=False)
 
 
@@ -100,16 +101,16 @@ def _explain(endpoint: Endpoint, error: Exception, pair: RemoteKeyPair) -> LineD
             message = (
                 f"{where} shows another host key than the one pinned; if the host was rebuilt, apply its new host key"
             )
-            return LineDown("HOST_KEY_MISMATCH", message, passing=False)
+            return LineDown(TaskReason.HOST_KEY_MISMATCH, message, passing=False)
         case asyncssh.PermissionDenied():
             message = f"{where} does not accept the cloud key for {endpoint.username}; check its authorized_keys"
-            return LineDown("AUTH_REFUSED", message, passing=False)
+            return LineDown(TaskReason.AUTH_REFUSED, message, passing=False)
         case asyncssh.KeyExchangeFailed():
-            return LineDown("ALGORITHMS_REFUSED", f"no common algorithm with {where}: {error}", passing=False)
+            return LineDown(TaskReason.ALGORITHMS_REFUSED, f"no common algorithm with {where}: {error}", passing=False)
         case asyncssh.KeyImportError() | ValueError():
             return LineDown(
-                "HOST_KEY_MALFORMED", f"the host key pinned for {where} cannot be read: {error}", passing=False
+                TaskReason.HOST_KEY_MALFORMED, f"the host key pinned for {where} cannot be read: {error}", passing=False
             )
     why = str(error) or type(error).__name__
     message = f"no SSH connection to {where}: {why}; check the address, the host and its inbound rule for the port"
-    return LineDown("PORT_UNREACHABLE", message, passing=True)
+    return LineDown(TaskReason.PORT_UNREACHABLE, message, passing=True)

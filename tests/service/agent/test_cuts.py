@@ -55,7 +55,7 @@ async def test_a_task_whose_processes_are_gone_is_interrupted_and_says_so(
     kill_all = "kill -9 $(awk '/^supervisor/ {print $2}' ../pid) $$"
     task = await executor.run(agent.agent_id, f"echo up; {kill_all}")
     result = await eventually(lambda: executor.result(task))
-    assert (result.state, result.message) == (pb.TaskReport.STATE_INTERRUPTED, "process gone")
+    assert (result.state, result.end) == (pb.TaskReport.STATE_INTERRUPTED, pb.TaskReport.END_PROCESS_GONE)
     assert executor.stored(task).output == b"up\n"
 
 
@@ -115,7 +115,7 @@ async def test_a_journal_that_is_damaged_in_one_place_harms_no_other_task(
     await agent.start()
     await eventually(lambda: agent.agent_id in executor.present, within=30)
     await executor.state(agent.agent_id, damaged, script="true")
-    await eventually(lambda: executor.stored(damaged).reports[-1].message == "journal unreadable")
+    await eventually(lambda: executor.stored(damaged).reports[-1].end == pb.TaskReport.END_JOURNAL_UNREADABLE)
     task = await executor.run(agent.agent_id, "echo fine")
     await eventually(lambda: executor.result(task))
     assert executor.stored(task).output == b"fine\n"

@@ -94,7 +94,7 @@ async def test_a_script_that_forges_its_end_is_interrupted_and_its_agent_stays_c
     script = f"echo hi; echo '{record}' >../exit; until [ -e {gate} ]; do sleep 0.05; done"
     task = await executor.run(agent.agent_id, script)
     result = await eventually(lambda: executor.result(task), within=30)
-    assert (result.state, result.message) == (pb.TaskReport.STATE_INTERRUPTED, "journal unreadable")
+    assert (result.state, result.end) == (pb.TaskReport.STATE_INTERRUPTED, pb.TaskReport.END_JOURNAL_UNREADABLE)
     assert executor.stored(task).output == b"hi\n"
     other = await executor.run(agent.agent_id, "true")
     await eventually(lambda: executor.result(other))

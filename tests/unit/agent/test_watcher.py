@@ -122,7 +122,7 @@ async def test_output_that_a_record_promises_and_nobody_wrote_ends_the_task_once
     watcher.follow("task-1", 0)
     first, last = await all_said(watcher)
     assert (first.state, first.data) == (pb.TaskReport.STATE_RUNNING, b"hi\n")
-    assert (last.state, last.message) == (pb.TaskReport.STATE_INTERRUPTED, "journal unreadable")
+    assert (last.state, last.end) == (pb.TaskReport.STATE_INTERRUPTED, pb.TaskReport.END_JOURNAL_UNREADABLE)
     assert (last.offset, last.output_size, last.data) == (3, 3, b"")
 
 
@@ -135,7 +135,7 @@ async def test_output_that_is_gone_ends_the_task_once(
     watcher = Watcher(journal)
     watcher.follow("task-1", 0)
     (report,) = await all_said(watcher)
-    assert (report.state, report.message) == (pb.TaskReport.STATE_INTERRUPTED, "journal unreadable")
+    assert (report.state, report.end) == (pb.TaskReport.STATE_INTERRUPTED, pb.TaskReport.END_JOURNAL_UNREADABLE)
 
 
 async def test_output_that_comes_late_is_waited_for(journal: Journal, tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ async def test_numbers_that_no_report_can_hold_end_the_task_and_harm_no_other(
     watcher.follow("task-1", 0)
     watcher.follow("task-2", 0)
     bad, good = await watcher.next_reports(SECOND)
-    assert (bad.state, bad.message) == (pb.TaskReport.STATE_INTERRUPTED, "journal unreadable")
+    assert (bad.state, bad.end) == (pb.TaskReport.STATE_INTERRUPTED, pb.TaskReport.END_JOURNAL_UNREADABLE)
     assert good.state == pb.TaskReport.STATE_FINISHED
 
 

@@ -18,7 +18,7 @@ def adopted(age: timedelta) -> ActiveTask:
 
 
 @pytest.mark.parametrize(
-    ("days", "state", "reason"), [(1, State.UNREACHABLE, "LATE"), (8, State.UNKNOWN, "JOURNAL_LOST")]
+    ("days", "state", "reason"), [(1, State.UNREACHABLE, "REACHED_TOO_LATE"), (8, State.UNKNOWN, "JOURNAL_LOST")]
 )
 def test_a_journal_that_may_have_been_dropped_is_no_proof_that_nothing_ran(
     days: int, state: State, reason: str

@@ -90,7 +90,11 @@ async def test_what_an_agent_says_of_the_task_of_another_is_dropped(line: AgentL
 
 async def test_an_unreadable_journal_ends_a_task_whatever_output_it_promises(line: AgentLine, gateway: Gateway) -> None:
     unreadable = Report(
-        task_id="task-1", state=Report.STATE_INTERRUPTED, message="journal unreadable", output_size=4096, data=b"begun"
+        task_id="task-1",
+        state=Report.STATE_INTERRUPTED,
+        end=Report.END_JOURNAL_UNREADABLE,
+        output_size=4096,
+        data=b"begun",
     )
     task = await told(line, gateway, ("agent-1", unreadable))
     assert (task.state, task.reason, task.received) == (State.UNKNOWN, "JOURNAL_UNREADABLE", 5)

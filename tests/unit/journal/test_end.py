@@ -5,7 +5,7 @@ import signal
 
 from tests.peers.eventually import eventually
 from tests.unit.journal.host import Host, alive, framed, last_status
-from twinline_journal import State, cancel_command, run_command
+from twinline_journal import Reason, State, cancel_command, run_command
 
 STUBBORN = "trap '' TERM; sleep 300 & echo $$ $!; while :; do wait; done"
 
@@ -107,7 +107,7 @@ async def test_a_script_goes_on_when_its_supervisor_is_killed(host: Host) -> Non
     assert host.told().state is State.RUNNING
     (host.folder / "go").touch()
     ended = await host.ended()
-    assert (ended.state, ended.reason, host.output()) == (State.INTERRUPTED, "process gone", b"before\nafter\n")
+    assert (ended.state, ended.reason, host.output()) == (State.INTERRUPTED, Reason.PROCESS_GONE, b"before\nafter\n")
     assert host.start("echo again") == host.told()
     await eventually(lambda: host.processes() == [])
 
@@ -137,14 +137,14 @@ async def test_a_reboot_interrupts(host: Host) -> None:
     await host.said(b"up")
     text = host.file("pid").read_text().splitlines()
     host.file("pid").write_text("\n".join([text[0][:-8] + "00000000", text[1], ""]))
-    assert (host.told().state, host.told().reason) == (State.INTERRUPTED, "host rebooted")
+    assert (host.told().state, host.told().reason) == (State.INTERRUPTED, Reason.HOST_REBOOTED)
     assert host.start("echo again").state is State.INTERRUPTED
 
 
 async def test_a_task_accepted_before_a_reboot_is_not_started_after_it(host: Host) -> None:
     host.file("").mkdir(parents=True)
     host.file("task").write_text("task-1 0 - 1000 1000 an-earlier-boot\n")
-    assert host.start("echo ran").reason == host.told().reason == "host rebooted"
+    assert host.start("echo ran").reason == host.told().reason == Reason.HOST_REBOOTED
     assert not host.file("output").exists()
 
 
@@ -152,7 +152,7 @@ async def test_a_start_that_left_a_mark_and_no_process_is_unknown(host: Host) ->
     await host.run("true")
     host.file("exit").unlink()
     host.file("pid").write_text(host.file("pid").read_text().splitlines()[0] + "\n")
-    assert (host.told().state, host.told().reason) == (State.INTERRUPTED, "start unknown")
+    assert (host.told().state, host.told().reason) == (State.INTERRUPTED, Reason.START_UNKNOWN)
 
 
 async def test_a_number_that_now_is_another_process_is_not_the_task(host: Host) -> None:
@@ -161,5 +161,5 @@ async def test_a_number_that_now_is_another_process_is_not_the_task(host: Host) 
     mark = host.file("pid").read_text().split()
     mark[1] = mark[5] = str(os.getpid())
     host.file("pid").write_text(" ".join(mark[:4]) + "\n" + " ".join(mark[4:]) + "\n")
-    assert host.told().reason == "process gone"
+    assert host.told().reason == Reason.PROCESS_GONE
     host.journal.cancel("task-1")  # and this process is still here

@@ -9,7 +9,7 @@ import pytest
 
 from tests.peers.eventually import eventually
 from tests.unit.journal.host import Host, last_status, spec
-from twinline_journal import Journal, JournalError, State, forget_command
+from twinline_journal import Journal, JournalError, Reason, State, forget_command
 
 DAY = 86_400.0
 
@@ -88,7 +88,7 @@ async def test_a_record_that_a_script_wrote_is_no_end_and_hides_no_other_task(ho
     host.file("exit").write_bytes(garbage)
     host.file("", "task-3").symlink_to(host.root / "tasks" / "task-3")
     told = host.told()
-    assert (told.state, told.reason) == (State.INTERRUPTED, "journal unreadable")
+    assert (told.state, told.reason) == (State.INTERRUPTED, Reason.JOURNAL_UNREADABLE)
     age(host, "task-1", 32 * DAY)
     host.journal.sweep()
     assert host.told().state is State.ABSENT

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&twinline/agent_gateway/v1/agents.proto\x12\x19twinline.agent_gateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"@\n\rEnrollRequest\x12\x12\n\x05token\x18\x01 \x01(\tB\x03\x80\x01\x01\x12\x1b\n\x13\x63\x65rtificate_request\x18\x02 \x01(\x0c\"+\n\x0cRenewRequest\x12\x1b\n\x13\x63\x65rtificate_request\x18\x01 \x01(\x0c\"\x95\x01\n\x0e\x45nrollResponse\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0c\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08lifetime\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xb9\x01\n\x0c\x41gentMessage\x12\x31\n\x05hello\x18\x01 \x01(\x0b\x32 .twinline.agent_gateway.v1.HelloH\x00\x12\x33\n\x06report\x18\x02 \x01(\x0b\x32!.twinline.agent_gateway.v1.ReportH\x00\x12\x39\n\theartbeat\x18\x03 \x01(\x0b\x32$.twinline.agent_gateway.v1.HeartbeatH\x00\x42\x06\n\x04\x62ody\"\xb7\x01\n\x0eGatewayMessage\x12\x35\n\x07welcome\x18\x01 \x01(\x0b\x32\".twinline.agent_gateway.v1.WelcomeH\x00\x12\x33\n\x06orders\x18\x02 \x01(\x0b\x32!.twinline.agent_gateway.v1.OrdersH\x00\x12\x31\n\x05\x64rain\x18\x03 \x01(\x0b\x32 .twinline.agent_gateway.v1.DrainH\x00\x42\x06\n\x04\x62ody\"\xb3\x01\n\x05Hello\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x14\n\x0c\x63\x61pabilities\x18\x03 \x03(\t\x12:\n\x05\x66\x61\x63ts\x18\x04 \x03(\x0b\x32+.twinline.agent_gateway.v1.Hello.FactsEntry\x1a,\n\nFactsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01J\x04\x08\x01\x10\x02J\x04\x08\x05\x10\x06R\x07\x62oot_idR\x04held\"w\n\x07Welcome\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12/\n\x0bserver_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\theartbeat\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x0b\n\tHeartbeat\"@\n\x06Report\x12\x36\n\x07reports\x18\x01 \x03(\x0b\x32%.twinline.agent_gateway.v1.TaskReport\"\xee\x04\n\nTaskReport\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12:\n\x05state\x18\x02 \x01(\x0e\x32+.twinline.agent_gateway.v1.TaskReport.State\x12\x36\n\x03\x65nd\x18\x03 \x01(\x0e\x32).twinline.agent_gateway.v1.TaskReport.End\x12\x13\n\x0b\x65xit_status\x18\x04 \x01(\x05\x12\x0e\n\x06signal\x18\x05 \x01(\x05\x12\x13\n\x0boutput_size\x18\x06 \x01(\x03\x12\x18\n\x10output_truncated\x18\x07 \x01(\x08\x12.\n\nstart_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06offset\x18\n \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x0b \x01(\x0c\x12\x0f\n\x07message\x18\x0c \x01(\t\"\x96\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x12\n\x0eSTATE_ACCEPTED\x10\x01\x12\x11\n\rSTATE_RUNNING\x10\x02\x12\x12\n\x0eSTATE_FINISHED\x10\x03\x12\x15\n\x11STATE_INTERRUPTED\x10\x04\x12\x12\n\x0eSTATE_REJECTED\x10\x05\x12\x10\n\x0cSTATE_ABSENT\x10\x06\"a\n\x03\x45nd\x12\x13\n\x0f\x45ND_UNSPECIFIED\x10\x00\x12\x0e\n\nEND_EXITED\x10\x01\x12\x10\n\x0c\x45ND_SIGNALED\x10\x02\x12\x11\n\rEND_TIMED_OUT\x10\x03\x12\x10\n\x0c\x45ND_CANCELED\x10\x04\"\x85\x01\n\x06Orders\x12\x37\n\ndeliveries\x18\x01 \x03(\x0b\x32#.twinline.agent_gateway.v1.Delivery\x12\x0e\n\x06\x63\x61ncel\x18\x02 \x03(\t\x12\x32\n\x04\x61\x63ks\x18\x03 \x03(\x0b\x32$.twinline.agent_gateway.v1.OutputAck\"_\n\x08\x44\x65livery\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12-\n\x04work\x18\x02 \x01(\x0b\x32\x1f.twinline.agent_gateway.v1.Work\x12\x13\n\x0b\x66rom_offset\x18\x03 \x01(\x03\"\xed\x01\n\x04Work\x12\x0e\n\x06script\x18\x01 \x01(\x0c\x12:\n\x03\x65nv\x18\x02 \x03(\x0b\x32(.twinline.agent_gateway.v1.Work.EnvEntryB\x03\x80\x01\x01\x12*\n\x07timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\nkill_after\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nmax_output\x18\x05 \x01(\x03\x1a*\n\x08\x45nvEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\";\n\tOutputAck\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\r\n\x05\x66inal\x18\x03 \x01(\x08\";\n\x05\x44rain\x12\x32\n\x0f\x63ome_back_after\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration2\xad\x02\n\x0c\x41gentService\x12]\n\x06\x45nroll\x12(.twinline.agent_gateway.v1.EnrollRequest\x1a).twinline.agent_gateway.v1.EnrollResponse\x12[\n\x05Renew\x12\'.twinline.agent_gateway.v1.RenewRequest\x1a).twinline.agent_gateway.v1.EnrollResponse\x12\x61\n\x07\x43onnect\x12\'.twinline.agent_gateway.v1.AgentMessage\x1a).twinline.agent_gateway.v1.GatewayMessage(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&twinline/agent_gateway/v1/agents.proto\x12\x19twinline.agent_gateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"@\n\rEnrollRequest\x12\x12\n\x05token\x18\x01 \x01(\tB\x03\x80\x01\x01\x12\x1b\n\x13\x63\x65rtificate_request\x18\x02 \x01(\x0c\"+\n\x0cRenewRequest\x12\x1b\n\x13\x63\x65rtificate_request\x18\x01 \x01(\x0c\"d\n\x0e\x45nrollResponse\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0c\x12+\n\x08lifetime\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xb9\x01\n\x0c\x41gentMessage\x12\x31\n\x05hello\x18\x01 \x01(\x0b\x32 .twinline.agent_gateway.v1.HelloH\x00\x12\x33\n\x06report\x18\x02 \x01(\x0b\x32!.twinline.agent_gateway.v1.ReportH\x00\x12\x39\n\theartbeat\x18\x03 \x01(\x0b\x32$.twinline.agent_gateway.v1.HeartbeatH\x00\x42\x06\n\x04\x62ody\"\xb7\x01\n\x0eGatewayMessage\x12\x35\n\x07welcome\x18\x01 \x01(\x0b\x32\".twinline.agent_gateway.v1.WelcomeH\x00\x12\x33\n\x06orders\x18\x02 \x01(\x0b\x32!.twinline.agent_gateway.v1.OrdersH\x00\x12\x31\n\x05\x64rain\x18\x03 \x01(\x0b\x32 .twinline.agent_gateway.v1.DrainH\x00\x42\x06\n\x04\x62ody\"\x82\x01\n\x05Hello\x12\x0f\n\x07version\x18\x01 \x01(\t\x12:\n\x05\x66\x61\x63ts\x18\x02 \x03(\x0b\x32+.twinline.agent_gateway.v1.Hello.FactsEntry\x1a,\n\nFactsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"F\n\x07Welcome\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12,\n\theartbeat\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x0b\n\tHeartbeat\"@\n\x06Report\x12\x36\n\x07reports\x18\x01 \x03(\x0b\x32%.twinline.agent_gateway.v1.TaskReport\"\xcf\x05\n\nTaskReport\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12:\n\x05state\x18\x02 \x01(\x0e\x32+.twinline.agent_gateway.v1.TaskReport.State\x12\x36\n\x03\x65nd\x18\x03 \x01(\x0e\x32).twinline.agent_gateway.v1.TaskReport.End\x12\x13\n\x0b\x65xit_status\x18\x04 \x01(\x05\x12\x0e\n\x06signal\x18\x05 \x01(\x05\x12\x13\n\x0boutput_size\x18\x06 \x01(\x03\x12\x18\n\x10output_truncated\x18\x07 \x01(\x08\x12.\n\nstart_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06offset\x18\n \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x0b \x01(\x0c\x12\x0f\n\x07message\x18\x0c \x01(\t\"\x96\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x12\n\x0eSTATE_ACCEPTED\x10\x01\x12\x11\n\rSTATE_RUNNING\x10\x02\x12\x12\n\x0eSTATE_FINISHED\x10\x03\x12\x15\n\x11STATE_INTERRUPTED\x10\x04\x12\x12\n\x0eSTATE_REJECTED\x10\x05\x12\x10\n\x0cSTATE_ABSENT\x10\x06\"\xc1\x01\n\x03\x45nd\x12\x13\n\x0f\x45ND_UNSPECIFIED\x10\x00\x12\x0e\n\nEND_EXITED\x10\x01\x12\x10\n\x0c\x45ND_SIGNALED\x10\x02\x12\x11\n\rEND_TIMED_OUT\x10\x03\x12\x10\n\x0c\x45ND_CANCELED\x10\x04\x12\x14\n\x10\x45ND_PROCESS_GONE\x10\x05\x12\x15\n\x11\x45ND_HOST_REBOOTED\x10\x06\x12\x15\n\x11\x45ND_START_UNKNOWN\x10\x07\x12\x1a\n\x16\x45ND_JOURNAL_UNREADABLE\x10\x08\"\x85\x01\n\x06Orders\x12\x37\n\ndeliveries\x18\x01 \x03(\x0b\x32#.twinline.agent_gateway.v1.Delivery\x12\x0e\n\x06\x63\x61ncel\x18\x02 \x03(\t\x12\x32\n\x04\x61\x63ks\x18\x03 \x03(\x0b\x32$.twinline.agent_gateway.v1.OutputAck\"_\n\x08\x44\x65livery\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12-\n\x04work\x18\x02 \x01(\x0b\x32\x1f.twinline.agent_gateway.v1.Work\x12\x13\n\x0b\x66rom_offset\x18\x03 \x01(\x03\"\xed\x01\n\x04Work\x12\x0e\n\x06script\x18\x01 \x01(\x0c\x12:\n\x03\x65nv\x18\x02 \x03(\x0b\x32(.twinline.agent_gateway.v1.Work.EnvEntryB\x03\x80\x01\x01\x12*\n\x07timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\nkill_after\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nmax_output\x18\x05 \x01(\x03\x1a*\n\x08\x45nvEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\";\n\tOutputAck\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\r\n\x05\x66inal\x18\x03 \x01(\x08\";\n\x05\x44rain\x12\x32\n\x0f\x63ome_back_after\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration2\xad\x02\n\x0c\x41gentService\x12]\n\x06\x45nroll\x12(.twinline.agent_gateway.v1.EnrollRequest\x1a).twinline.agent_gateway.v1.EnrollResponse\x12[\n\x05Renew\x12\'.twinline.agent_gateway.v1.RenewRequest\x1a).twinline.agent_gateway.v1.EnrollResponse\x12\x61\n\x07\x43onnect\x12\'.twinline.agent_gateway.v1.AgentMessage\x1a).twinline.agent_gateway.v1.GatewayMessage(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,40 +45,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENROLLREQUEST']._serialized_end=198
   _globals['_RENEWREQUEST']._serialized_start=200
   _globals['_RENEWREQUEST']._serialized_end=243
-  _globals['_ENROLLRESPONSE']._serialized_start=246
-  _globals['_ENROLLRESPONSE']._serialized_end=395
-  _globals['_AGENTMESSAGE']._serialized_start=398
-  _globals['_AGENTMESSAGE']._serialized_end=583
-  _globals['_GATEWAYMESSAGE']._serialized_start=586
-  _globals['_GATEWAYMESSAGE']._serialized_end=769
-  _globals['_HELLO']._serialized_start=772
-  _globals['_HELLO']._serialized_end=951
-  _globals['_HELLO_FACTSENTRY']._serialized_start=880
-  _globals['_HELLO_FACTSENTRY']._serialized_end=924
-  _globals['_WELCOME']._serialized_start=953
-  _globals['_WELCOME']._serialized_end=1072
-  _globals['_HEARTBEAT']._serialized_start=1074
-  _globals['_HEARTBEAT']._serialized_end=1085
-  _globals['_REPORT']._serialized_start=1087
-  _globals['_REPORT']._serialized_end=1151
-  _globals['_TASKREPORT']._serialized_start=1154
-  _globals['_TASKREPORT']._serialized_end=1776
-  _globals['_TASKREPORT_STATE']._serialized_start=1527
-  _globals['_TASKREPORT_STATE']._serialized_end=1677
-  _globals['_TASKREPORT_END']._serialized_start=1679
-  _globals['_TASKREPORT_END']._serialized_end=1776
-  _globals['_ORDERS']._serialized_start=1779
-  _globals['_ORDERS']._serialized_end=1912
-  _globals['_DELIVERY']._serialized_start=1914
-  _globals['_DELIVERY']._serialized_end=2009
-  _globals['_WORK']._serialized_start=2012
-  _globals['_WORK']._serialized_end=2249
-  _globals['_WORK_ENVENTRY']._serialized_start=2207
-  _globals['_WORK_ENVENTRY']._serialized_end=2249
-  _globals['_OUTPUTACK']._serialized_start=2251
-  _globals['_OUTPUTACK']._serialized_end=2310
-  _globals['_DRAIN']._serialized_start=2312
-  _globals['_DRAIN']._serialized_end=2371
-  _globals['_AGENTSERVICE']._serialized_start=2374
-  _globals['_AGENTSERVICE']._serialized_end=2675
+  _globals['_ENROLLRESPONSE']._serialized_start=245
+  _globals['_ENROLLRESPONSE']._serialized_end=345
+  _globals['_AGENTMESSAGE']._serialized_start=348
+  _globals['_AGENTMESSAGE']._serialized_end=533
+  _globals['_GATEWAYMESSAGE']._serialized_start=536
+  _globals['_GATEWAYMESSAGE']._serialized_end=719
+  _globals['_HELLO']._serialized_start=722
+  _globals['_HELLO']._serialized_end=852
+  _globals['_HELLO_FACTSENTRY']._serialized_start=808
+  _globals['_HELLO_FACTSENTRY']._serialized_end=852
+  _globals['_WELCOME']._serialized_start=854
+  _globals['_WELCOME']._serialized_end=924
+  _globals['_HEARTBEAT']._serialized_start=926
+  _globals['_HEARTBEAT']._serialized_end=937
+  _globals['_REPORT']._serialized_start=939
+  _globals['_REPORT']._serialized_end=1003
+  _globals['_TASKREPORT']._serialized_start=1006
+  _globals['_TASKREPORT']._serialized_end=1725
+  _globals['_TASKREPORT_STATE']._serialized_start=1379
+  _globals['_TASKREPORT_STATE']._serialized_end=1529
+  _globals['_TASKREPORT_END']._serialized_start=1532
+  _globals['_TASKREPORT_END']._serialized_end=1725
+  _globals['_ORDERS']._serialized_start=1728
+  _globals['_ORDERS']._serialized_end=1861
+  _globals['_DELIVERY']._serialized_start=1863
+  _globals['_DELIVERY']._serialized_end=1958
+  _globals['_WORK']._serialized_start=1961
+  _globals['_WORK']._serialized_end=2198
+  _globals['_WORK_ENVENTRY']._serialized_start=2156
+  _globals['_WORK_ENVENTRY']._serialized_end=2198
+  _globals['_OUTPUTACK']._serialized_start=2200
+  _globals['_OUTPUTACK']._serialized_end=2259
+  _globals['_DRAIN']._serialized_start=2261
+  _globals['_DRAIN']._serialized_end=2320
+  _globals['_AGENTSERVICE']._serialized_start=2323
+  _globals['_AGENTSERVICE']._serialized_end=2624
 # @@protoc_insertion_point(module_scope)

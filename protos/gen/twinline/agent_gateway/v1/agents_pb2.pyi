@@ -76,13 +76,10 @@ class EnrollResponse(_message.Message):
 
     AGENT_ID_FIELD_NUMBER: _builtins.int
     CERTIFICATE_FIELD_NUMBER: _builtins.int
-    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     LIFETIME_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     certificate: _builtins.bytes
     """PEM"""
-    @_builtins.property
-    def expire_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def lifetime(self) -> _duration_pb2.Duration:
         """what is left of it: the agent's clock may be wrong"""
@@ -92,12 +89,11 @@ class EnrollResponse(_message.Message):
         *,
         agent_id: _builtins.str = ...,
         certificate: _builtins.bytes = ...,
-        expire_time: _timestamp_pb2.Timestamp | None = ...,
         lifetime: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "lifetime", b"lifetime"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lifetime", b"lifetime"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "certificate", b"certificate", "expire_time", b"expire_time", "lifetime", b"lifetime"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "certificate", b"certificate", "lifetime", b"lifetime"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -194,12 +190,9 @@ class Hello(_message.Message):
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     VERSION_FIELD_NUMBER: _builtins.int
-    CAPABILITIES_FIELD_NUMBER: _builtins.int
     FACTS_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """of the agent"""
-    @_builtins.property
-    def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def facts(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """hostname, os, arch; short values"""
@@ -208,12 +201,11 @@ class Hello(_message.Message):
         self,
         *,
         version: _builtins.str = ...,
-        capabilities: _abc.Iterable[_builtins.str] | None = ...,
         facts: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "facts", b"facts", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["facts", b"facts", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -226,12 +218,9 @@ class Welcome(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     EPOCH_FIELD_NUMBER: _builtins.int
-    SERVER_TIME_FIELD_NUMBER: _builtins.int
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     """grows with each stream of this agent; a lower one is fenced off"""
-    @_builtins.property
-    def server_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def heartbeat(self) -> _duration_pb2.Duration:
         """how often the agent shall speak when it has nothing to say"""
@@ -240,12 +229,11 @@ class Welcome(_message.Message):
         self,
         *,
         epoch: _builtins.int = ...,
-        server_time: _timestamp_pb2.Timestamp | None = ...,
         heartbeat: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat", b"heartbeat", "server_time", b"server_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat", b"heartbeat"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "heartbeat", b"heartbeat", "server_time", b"server_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "heartbeat", b"heartbeat"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -338,15 +326,31 @@ class TaskReport(_message.Message):
         END_SIGNALED: TaskReport._End.ValueType  # 2
         END_TIMED_OUT: TaskReport._End.ValueType  # 3
         END_CANCELED: TaskReport._End.ValueType  # 4
+        END_PROCESS_GONE: TaskReport._End.ValueType  # 5
+        """and left no exit status"""
+        END_HOST_REBOOTED: TaskReport._End.ValueType  # 6
+        """in mid-run"""
+        END_START_UNKNOWN: TaskReport._End.ValueType  # 7
+        """the host stopped between marking the start and starting"""
+        END_JOURNAL_UNREADABLE: TaskReport._End.ValueType  # 8
+        """the script or the disk spoiled it"""
 
     class End(_End, metaclass=_EndEnumTypeWrapper):
-        """Why it ended."""
+        """Why it is final: the first four of FINISHED, the others of INTERRUPTED."""
 
     END_UNSPECIFIED: TaskReport.End.ValueType  # 0
     END_EXITED: TaskReport.End.ValueType  # 1
     END_SIGNALED: TaskReport.End.ValueType  # 2
     END_TIMED_OUT: TaskReport.End.ValueType  # 3
     END_CANCELED: TaskReport.End.ValueType  # 4
+    END_PROCESS_GONE: TaskReport.End.ValueType  # 5
+    """and left no exit status"""
+    END_HOST_REBOOTED: TaskReport.End.ValueType  # 6
+    """in mid-run"""
+    END_START_UNKNOWN: TaskReport.End.ValueType  # 7
+    """the host stopped between marking the start and starting"""
+    END_JOURNAL_UNREADABLE: TaskReport.End.ValueType  # 8
+    """the script or the disk spoiled it"""
 
     TASK_ID_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
@@ -375,7 +379,7 @@ class TaskReport(_message.Message):
     data: _builtins.bytes
     """at most 64 KiB"""
     message: _builtins.str
-    """of REJECTED and INTERRUPTED"""
+    """of REJECTED, in words"""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """by the host's clock"""
