@@ -226,7 +226,7 @@ class Watcher:
         """A script can remove its output too, or put something else there: then there is none."""
         try:
             return self._journal.read(task_id, offset, limit)
-        except (FileNotFoundError, IsADirectoryError):
+        except (FileNotFoundError, ValueError):
             return b""
 
 

@@ -2,25 +2,16 @@
 
 import os
 import shlex
-import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from pathlib import Path
-from time import time
 
 from twinline_journal.remote import runner, runner_name
 from twinline_journal.spec import TaskSpec, check_task_id, frame
-from twinline_journal.status import State, Status, read_status
-
-KEEP_FORGOTTEN = 7 * 86400.0
-"""Seconds that a forgotten journal stays, so that a late second delivery finds it and runs nothing."""
-
-KEEP_ENDED = 30 * 86400.0
-"""Seconds that an ended journal stays which nobody forgot: the word was lost, or its sender is no more."""
+from twinline_journal.status import State, Status, open_plain, read_status
 
 KEEP_BYTES = 1 << 30
-"""Bytes of all journals together, past which forgotten ones go earlier."""
+"""Bytes of all journals together, past which forgotten ones go before their time."""
 
 _ENDED = frozenset({State.FINISHED, State.INTERRUPTED})
 
@@ -68,11 +59,14 @@ class Journal:
         return read_status(self._folder(task_id))
 
     def read(self, task_id: str, offset: int, limit: int) -> bytes:
-        """Return at most `limit` bytes of output from byte `offset` on; empty when there are none (yet)."""
+        """Return at most `limit` bytes of output from byte `offset` on; empty when there are none (yet).
+
+        Raises FileNotFoundError or ValueError when a script removed its output, or put something else there.
+        """
         size = min(limit, self.status(task_id).output_size - offset)
         if size <= 0:
             return b""
-        with (self._folder(task_id) / "output").open("rb") as output:
+        with open_plain(self._folder(task_id) / "output") as output:
             output.seek(offset)
             return output.read(size)
 
@@ -90,33 +84,16 @@ class Journal:
             raise JournalError(f"task {task_id} is {state}: cancel it first")
 
     def sweep(self, *, max_bytes: int = KEEP_BYTES) -> None:
-        """Drop ended tasks that were kept long enough, then forgotten ones, oldest first, down to `max_bytes`.
+        """Drop what was kept long enough: forgotten tasks a week, others that ended 30 days; sooner for their size.
 
-        A delivery of a dropped task would run it again, so one that nobody forgot never goes for its size. What cannot
-        be dropped now is left for the next time.
+        A delivery of a dropped task would run it again, so one that nobody forgot never goes for its size. Raises
+        JournalError when it takes too long; what was not dropped is left for the next time.
         """
-        for left in self._root.glob("dropped-*"):  # of a sweep that was cut off
-            shutil.rmtree(left, ignore_errors=True)
-        ended = sorted((_age(folder), folder) for folder in self._folders() if _is_ended(folder))
-        total = sum(map(_bytes, self._folders()))
-        for age, folder in reversed(ended):
-            forgotten = (folder / "forgotten").exists()
-            if age > (KEEP_FORGOTTEN if forgotten else KEEP_ENDED) or (total > max_bytes and forgotten):
-                total -= _bytes(folder)
-                with suppress(OSError):
-                    self._drop(folder)
-
-    def _drop(self, folder: Path) -> None:
-        # out of the way first: half a journal must never be seen
-        dropped = self._root / f"dropped-{folder.name}.{os.getpid()}"
-        folder.rename(dropped)
-        shutil.rmtree(dropped, ignore_errors=True)
+        if self._tasks.is_dir():
+            self._run("sweep", str(max_bytes >> 10))
 
     def _folder(self, task_id: str) -> Path:
         return self._tasks / check_task_id(task_id)
-
-    def _folders(self) -> Iterator[Path]:
-        return self._tasks.iterdir() if self._tasks.is_dir() else iter(())
 
     def _run(self, *words: str, stdin: bytes = b"") -> None:
         environ = {**(os.environ if self._environ is None else self._environ)}
@@ -144,26 +121,3 @@ class Journal:
                 os.fsync(file.fileno())
             copy.replace(path)
         return path
-
-
-def _is_ended(folder: Path) -> bool:
-    try:
-        return read_status(folder).state in _ENDED
-    except OSError:  # one bad folder must not hide the others
-        return False
-
-
-def _age(folder: Path) -> float:
-    for name in ("exit", "pid", "task", ""):
-        with suppress(OSError):
-            return time() - (folder / name).stat().st_mtime
-    return 0.0
-
-
-def _bytes(folder: Path) -> int:
-    total = 0
-    with suppress(OSError):
-        for path in folder.iterdir():
-            with suppress(FileNotFoundError):  # a script that just ended is tidied up
-                total += path.lstat().st_size
-    return total

@@ -3,7 +3,7 @@
 #
 #   start | run ID OFFSET        a framed task on stdin; `run` then follows it
 #   follow ID OFFSET [MARKER]    output from OFFSET on stdout until the end, status lines on stderr
-#   status ID | cancel ID | forget ID...
+#   status ID | cancel ID | forget ID... | sweep [KIB]
 #   supervise | lead | end       inner steps, each in its own process
 #
 # Files of <root>/tasks/<id>/, and who writes them:
@@ -11,7 +11,8 @@
 #   script   start
 #   env      start      0600; gone once `lead` has read it
 #   pid      supervise  line 1, created exclusively: whoever creates it, and nobody else, may start the script
-#            lead       line 2: process group, its start time, when
+#            supervise  line 2: the watchdog, and its start time
+#            lead       line 3: process group, its start time, when
 #   pipe     start; gone once `supervise` has opened it
 #   output   the copier, a `tee` from that pipe: the script stdout and stderr, append only
 #   stop     cancel, or the watchdog: why the script is being ended
@@ -52,7 +53,11 @@ seconds() { seconds=$(($1 / 100)).$(($1 / 10 % 10))$(($1 % 10)); }
 
 nap() { seconds "$1"; sleep "$seconds" 2>/dev/null || sleep 1; }       # old sleeps know whole seconds only
 
-file_size() { size=0; [ -e "$1" ] || return 0; set -- $(ls -ln "$1"); size=${5:-0}; }
+# A script can put something else in the place of a file of ours: a pipe would hold its reader up for good.
+plain() { [ -f "$1" ] && [ ! -h "$1" ]; }
+strange() { ! plain "$1" && { [ -e "$1" ] || [ -h "$1" ]; }; }
+
+file_size() { size=0; plain "$1" || return 0; set -- $(ls -ln "$1"); size=${5:-0}; }
 
 # Creates file $1 with the line $2, unless it is there: one caller wins.
 create() {
@@ -84,16 +89,17 @@ enter() {
 
 read_task() {
     timeout= kill_after=1000 max_output= task_boot=
-    [ -s task ] && read -r _ _ timeout kill_after max_output task_boot <task
+    plain task && [ -s task ] && read -r _ _ timeout kill_after max_output task_boot <task
 }
 
-# $sup and $lead, each with its start time; empty when not written (yet). $claimed: there is a mark.
+# $sup, $dog and $lead, each with its start time; empty when not written (yet). $claimed: there is a mark.
 read_pid() {
-    claimed= sup= sup_since= boot= lead= lead_since= began= part=
+    claimed= sup= sup_since= boot= dog= dog_since= lead= lead_since= began= part=
     [ -e pid ] || return 0
     claimed=yes
+    plain pid || return 0       # nobody can claim it any more
     while read -r part a b c; do
-        case $part in supervisor) sup=$a sup_since=$b boot=$c ;; group) lead=$a lead_since=$b began=$c ;; esac
+        case $part in supervisor) sup=$a sup_since=$b boot=$c ;; watchdog) dog=$a dog_since=$b ;; group) lead=$a lead_since=$b began=$c ;; esac
     done <pid
 }
 
@@ -101,19 +107,23 @@ claim() { since $$; read_boot; create pid "supervisor $$ $since $host_boot"; }
 
 # A script can write to `exit` too: what is no record of ours says only that the end is not known.
 finished() {
-    [ -e exit ] && read -r detail 2>/dev/null <exit || return
+    if plain exit; then read -r detail 2>/dev/null <exit || return
+    else strange exit || return; fi
     state=finished size=${detail##* size=} size=${size%% *}
     case $detail in reason=[a-z]*' status='*' signal='*' size='*' dropped='*' started='*' ended='*)
         case $size in '' | *[!0-9]*) ;; *) return 0 ;; esac
     esac
-    state=interrupted detail='reason=journal_unreadable size=0 started=' size=0
+    unreadable
 }
+
+unreadable() { state=interrupted detail='reason=journal_unreadable size=0 started=' size=0; }
 
 # $state, $detail and $size of the task, from its files alone.
 look() {
     detail= size=0 state=absent
     [ -d "$dir" ] || return 0
     finished && return
+    if strange task || strange pid; then unreadable; return; fi
     state=accepted why=
     read_task; read_boot; read_pid
     for _ in 1 2 3 4 5; do          # created, but its line not written yet
@@ -130,7 +140,8 @@ look() {
 judge() {
     if [ "${boot:-${task_boot:-$host_boot}}" != "$host_boot" ]; then state=interrupted why=host_rebooted
     elif [ -n "$lead" ]; then
-        if alive "$lead" "$lead_since" || alive "$sup" "$sup_since"; then state=running
+        # Whose supervisor was killed runs until the watchdog has seen to its last output.
+        if alive "$lead" "$lead_since" || alive "$sup" "$sup_since" || alive "$dog" "$dog_since"; then state=running
         else state=interrupted why=process_gone; fi
     elif [ -n "$claimed" ] && ! alive "$sup" "$sup_since"; then state=interrupted why=start_unknown
     fi
@@ -195,6 +206,7 @@ supervise() {
     copy
     watch 5>&- &
     watchdog=$!
+    since "$watchdog" && echo "watchdog $watchdog $since -" >>pid
     set -- $(wait_for_lead)
     exec 5>&-
     [ $# = 2 ] || exit 1            # the waiter was killed: how the script ended is not known, so nothing is said
@@ -316,7 +328,7 @@ watch() {
 # Output past the limit is cut off (the script notices nothing) and counted; no reader ever looks past the limit.
 trim() {
     dropped=0
-    [ -e dropped ] && read -r dropped <dropped
+    plain dropped && read -r dropped <dropped
     file_size output
     [ "$size" -gt "$max_output" ] || return 0
     dd if=/dev/null of=output bs=1 seek="$max_output" count=0 2>/dev/null
@@ -328,7 +340,7 @@ conclude() {
     reason=exited
     [ "$2" = 0 ] || reason=signaled
     read_pid
-    [ ! -e stop ] || { read -r reason <stop || reason=canceled; wait_for_group; }
+    [ ! -e stop ] || { plain stop && read -r reason <stop || reason=canceled; wait_for_group; }
     kill "$watchdog" 2>/dev/null
     wait "$watchdog"
     lost=0
@@ -411,7 +423,7 @@ follow() {
 }
 
 # dd moves the offset that head then reads from; reading through to it would cost the whole file at every look.
-emit() { { dd bs=1 skip="$1" count=0 2>/dev/null; head -c "$(($2 - $1))"; } <output; }
+emit() { plain output && { dd bs=1 skip="$1" count=0 2>/dev/null; head -c "$(($2 - $1))"; } <output; }
 
 forget() {
     for id in "$@"; do
@@ -419,22 +431,29 @@ forget() {
         look
         case $state in finished | interrupted) create forgotten '' ;; *) say ;; esac
     done
-    sweep
+    sweep 1048576
 }
 
-# Forgotten journals stay a week (a late second delivery finds them), or until all together hold more than 1 GiB; ended
-# ones that nobody ever forgot, for the word was lost or its sender is no more, stay 30 days.
+# Forgotten journals stay a week (a late second delivery finds them), or until all together hold more than so many KiB,
+# the oldest first; ended ones that nobody ever forgot, for the word was lost or its sender is no more, stay 30 days.
 sweep() {
     rm -rf "$root"/dropped-*        # of a sweep that was cut off
     cd "$root/tasks" 2>/dev/null || return 0
-    set -- -mtime +7
-    kib=$(du -sk . 2>/dev/null)
-    [ "${kib%%[!0-9]*}" -le 1048576 ] || set --
-    find . -maxdepth 2 -name forgotten "$@" 2>/dev/null | while IFS=/ read -r _ id _; do drop "$id"; done
+    find . -maxdepth 2 -name forgotten -mtime +7 2>/dev/null | while IFS=/ read -r _ id _; do drop "$id"; done
     find . -maxdepth 1 -name '[a-z0-9]*' -mtime +30 2>/dev/null | while IFS=/ read -r _ id; do
         (enter "$id" && look && case $state in finished | interrupted) drop "$id" ;; esac)
     done
+    disk_use .
+    over=$((kib - $1))
+    [ "$over" -gt 0 ] || return 0
+    ls -1tr -- */forgotten 2>/dev/null | while IFS=/ read -r id _ && [ "$over" -gt 0 ]; do
+        disk_use "$id"
+        drop "$id" && over=$((over - kib))
+    done
 }
+
+# $kib of a folder.
+disk_use() { set -- $(du -sk "$1" 2>/dev/null); kib=${1:-0}; }
 
 # First out of the way, then removed: half a journal must never be seen.
 drop() { mv "$root/tasks/$1" "$root/dropped-$1.$$" && rm -rf "$root/dropped-$1.$$"; }
@@ -451,6 +470,7 @@ main() {
     status) enter "$1"; look; say ;;
     cancel) enter "$1"; cancel; look; say ;;
     forget) forget "$@" ;;
+    sweep) sweep "${1-1048576}" ;;
     supervise | lead | end) enter "$1" "${2-}" && "$verb" ;;
     *) die "unknown command '$verb'" ;;
     esac

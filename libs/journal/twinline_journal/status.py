@@ -1,14 +1,20 @@
 """What a task's files say about it, read in process or told by the runner in a status line."""
 
+import errno
+import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from time import sleep
+from typing import BinaryIO
 
 from twinline_journal.spec import check_task_id
 
 _PREFIX = b"twinline-status "
+_MOST = 64 << 10
+"""Bytes of a record that are read; ours have less than one KiB."""
 _RECORD = ("reason", "status", "signal", "size", "dropped", "started", "ended")
 
 
@@ -72,13 +78,13 @@ def read_status(folder: Path) -> Status:
         return Status(folder.name, State.ABSENT)
     try:
         return _finished(folder) or _unfinished(folder)
-    except (ValueError, LookupError, IsADirectoryError):
+    except (ValueError, LookupError):
         # A script can write there too: what is no record of ours says only that the end is not known.
         return Status(folder.name, State.INTERRUPTED, Reason.JOURNAL_UNREADABLE)
 
 
 def _finished(folder: Path) -> Status | None:
-    record, whole, _ = _text(folder / "exit").partition("\n")
+    record, whole, _ = (_record(folder / "exit") or "").partition("\n")
     if not whole:
         return None
     words = dict(word.split("=", 1) for word in record.split())
@@ -86,16 +92,17 @@ def _finished(folder: Path) -> Status | None:
 
 
 def _unfinished(folder: Path) -> Status:
-    limits = _text(folder / "task").split()
+    limits = (_record(folder / "task") or "").split()
     marks = _marks(folder)
-    boot = _text(Path("/proc/sys/kernel/random/boot_id")).strip() or "0"
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip() or "0"
     known_boot = marks["supervisor"][2] if marks else limits[5] if len(limits) > 5 else boot
     state: State = State.ACCEPTED
     reason: Reason | None = None
     if known_boot != boot:
         state, reason = State.INTERRUPTED, Reason.HOST_REBOOTED
     elif marks and "group" in marks:
-        alive = _alive(marks["group"]) or _alive(marks["supervisor"])
+        # Whose supervisor was killed runs until the watchdog has seen to its last output.
+        alive = any(_alive(marks.get(who)) for who in ("group", "supervisor", "watchdog"))
         state, reason = (State.RUNNING, None) if alive else (State.INTERRUPTED, Reason.PROCESS_GONE)
     elif marks is not None and not _alive(marks.get("supervisor")):
         state, reason = State.INTERRUPTED, Reason.START_UNKNOWN
@@ -111,11 +118,9 @@ def _unfinished(folder: Path) -> Status:
 def _marks(folder: Path) -> dict[str, list[str]] | None:
     """The lines of `pid` by their first word; None without such a file, {} while its first line is missing."""
     for _ in range(50):  # created, but its line not written yet
-        try:
-            lines = (folder / "pid").read_text().splitlines()
-        except FileNotFoundError:
+        if (text := _record(folder / "pid")) is None:
             return None
-        if lines:
+        if lines := text.splitlines():
             break
         sleep(0.01)
     marks = {words[0]: words[1:] for words in map(str.split, lines) if len(words) == 4}
@@ -148,15 +153,34 @@ def _status(task_id: str, state: State, words: Mapping[str, str]) -> Status:
     )
 
 
-def _text(path: Path) -> str:
+def open_plain(path: Path) -> BinaryIO:
+    """Open a file of the journal for reading, as it is: a script can put a pipe, a device or a link in its place.
+
+    Raises FileNotFoundError, or ValueError when it is no regular file; never waits for a writer.
+    """
     try:
-        return path.read_text()
+        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise ValueError(f"{path} is no file of ours") from None
+        raise
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise ValueError(f"{path} is no file of ours")
+    return os.fdopen(number, "rb")
+
+
+def _record(path: Path) -> str | None:
+    try:
+        with open_plain(path) as file:
+            return file.read(_MOST).decode()
     except FileNotFoundError:
-        return ""
+        return None
 
 
 def _size(path: Path) -> int:
     try:
-        return path.stat().st_size
+        found = path.lstat()
     except FileNotFoundError:
         return 0
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0

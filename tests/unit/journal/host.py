@@ -96,7 +96,12 @@ class Host:
         return sorted(path.name for path in self.root.glob("tasks/*"))
 
     def supervisor(self, task_id: str = "task-1") -> int:
-        return int(self.file("pid", task_id).read_text().split()[1])
+        return self.mark("supervisor", task_id)
+
+    def mark(self, who: str, task_id: str = "task-1") -> int:
+        """The process that the journal names: `supervisor`, `watchdog`, or the script's `group`."""
+        lines = map(str.split, self.file("pid", task_id).read_text().splitlines())
+        return next(int(words[1]) for words in lines if words[0] == who)
 
     def processes(self) -> list[int]:
         """Every process of this host, by its command line or its working directory."""

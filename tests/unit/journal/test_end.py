@@ -123,7 +123,7 @@ async def test_a_limit_holds_when_the_supervisor_was_killed(host: Host) -> None:
 async def test_cancel_holds_when_everybody_else_was_killed(host: Host) -> None:
     host.start("echo here; sleep 300")
     await host.said(b"here")
-    group = int(host.file("pid").read_text().split()[5])
+    group = host.mark("group")
     for pid in host.processes():
         if os.getpgid(pid) != group:
             os.kill(pid, signal.SIGKILL)
@@ -136,7 +136,7 @@ async def test_a_reboot_interrupts(host: Host) -> None:
     host.start("echo up; sleep 60")
     await host.said(b"up")
     text = host.file("pid").read_text().splitlines()
-    host.file("pid").write_text("\n".join([text[0][:-8] + "00000000", text[1], ""]))
+    host.file("pid").write_text("\n".join([text[0][:-8] + "00000000", *text[1:], ""]))
     assert (host.told().state, host.told().reason) == (State.INTERRUPTED, Reason.HOST_REBOOTED)
     assert host.start("echo again").state is State.INTERRUPTED
 
@@ -158,8 +158,8 @@ async def test_a_start_that_left_a_mark_and_no_process_is_unknown(host: Host) ->
 async def test_a_number_that_now_is_another_process_is_not_the_task(host: Host) -> None:
     await host.run("true")
     host.file("exit").unlink()
-    mark = host.file("pid").read_text().split()
-    mark[1] = mark[5] = str(os.getpid())
-    host.file("pid").write_text(" ".join(mark[:4]) + "\n" + " ".join(mark[4:]) + "\n")
+    marks = [line.split() for line in host.file("pid").read_text().splitlines()]
+    assert [mark[0] for mark in marks] == ["supervisor", "watchdog", "group"]
+    host.file("pid").write_text("".join(f"{who} {os.getpid()} {since} {rest}\n" for who, _, since, rest in marks))
     assert host.told().reason == Reason.PROCESS_GONE
     host.journal.cancel("task-1")  # and this process is still here

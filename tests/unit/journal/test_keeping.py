@@ -63,13 +63,23 @@ async def test_old_ended_tasks_are_swept_and_live_ones_never(host: Host, line: s
 async def test_a_full_journal_drops_the_forgotten_oldest_first(host: Host) -> None:
     for number in (1, 2, 3):
         await host.run("head -c 100000 /dev/zero", f"task-{number}")
-        age(host, f"task-{number}", 100 - number)
     for number in (2, 3):
         host.journal.forget(f"task-{number}")
-    host.journal.sweep(max_bytes=250_000)
+        age(host, f"task-{number}", 100 - number)
+    host.journal.sweep(max_bytes=300_000)
     kept = [number for number in (1, 2, 3) if host.told(f"task-{number}").state is State.FINISHED]
     assert kept == [1, 3]
     assert list(host.root.glob("dropped-*")) == []
+
+
+@pytest.mark.parametrize("name", ["exit", "pid", "task", "output"])
+@pytest.mark.parametrize("stranger", ["mkfifo {}", "ln -s /dev/zero {}", "mkdir {}"])
+async def test_what_a_script_puts_in_the_place_of_a_file_holds_nobody_up(host: Host, name: str, stranger: str) -> None:
+    host.start(f"cd ..; rm -f {name}; {stranger.format(name)}; touch ready; sleep 60")
+    await eventually(lambda: host.file("ready").exists())
+
+    assert host.told().state in (State.RUNNING, State.INTERRUPTED)
+    assert (await host.run("echo other", "task-2")).output_size == 6
 
 
 async def test_a_host_reached_by_ssh_sweeps_by_itself(host: Host) -> None:
