@@ -2,7 +2,14 @@
 
 from twinline_journal.journal import Journal, JournalError
 from twinline_journal.mask import Masker
-from twinline_journal.remote import cancel_command, follow_command, forget_command, run_command, status_command
+from twinline_journal.remote import (
+    cancel_command,
+    follow_command,
+    forget_command,
+    run_command,
+    status_command,
+    withdraw_command,
+)
 from twinline_journal.spec import MAX_OUTPUT, TaskSpec, check_task_id, frame
 from twinline_journal.status import Reason, State, Status, parse_status
 
@@ -23,4 +30,5 @@ __all__ = [
     "parse_status",
     "run_command",
     "status_command",
+    "withdraw_command",
 ]

@@ -75,6 +75,11 @@ class Journal:
         if self.status(task_id).state not in _ENDED:
             self._run("cancel", check_task_id(task_id))
 
+    def withdraw(self, task_id: str) -> None:
+        """See that the task never starts, also when it is delivered later; one that has started is let alone."""
+        if self.status(task_id).state in (State.ABSENT, State.ACCEPTED):
+            self._run("withdraw", check_task_id(task_id))
+
     def forget(self, task_id: str) -> None:
         """Let `sweep` drop an ended task. Raises JournalError for one that has not ended; an unknown one is fine."""
         state = self.status(task_id).state

@@ -36,6 +36,11 @@ def cancel_command(task_id: str) -> str:
     return _command("cancel", task_id)
 
 
+def withdraw_command(task_id: str) -> str:
+    """See that the task never starts; one that has started is let alone. Answers with a status line on stderr."""
+    return _command("withdraw", task_id)
+
+
 def forget_command(task_ids: Sequence[str]) -> str:
     """Let the host drop these ended tasks when it likes. A status line on stderr tells each that has not ended."""
     return _command("forget", *task_ids)

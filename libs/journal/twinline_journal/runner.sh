@@ -3,7 +3,7 @@
 #
 #   start | run ID OFFSET        a framed task on stdin; `run` then follows it
 #   follow ID OFFSET [MARKER]    output from OFFSET on stdout until the end, status lines on stderr
-#   status ID | cancel ID | forget ID... | sweep [KIB]
+#   status ID | cancel ID | withdraw ID | forget ID... | sweep [KIB]
 #   supervise | lead | end       inner steps, each in its own process
 #
 # Files of <root>/tasks/<id>/, and who writes them:
@@ -389,16 +389,28 @@ group_alive() {
     return 1
 }
 
-# Also for a task this host has not seen yet: it is then known, and never starts.
+# Both also for a task this host has not seen yet: it is then known, and never starts.
 cancel() {
     find_group
-    mkdir -p "$dir" && enter "$id" || die "cannot make $dir"
-    [ -e exit ] && return
+    made || return 0
     create stop canceled
-    if claim; then
-        record 'reason=canceled status= signal=0 size=0 dropped=0 started= ended=' || die "cannot write $dir/exit"
-        rm -f env env.*
-    else detached end "$id"; fi
+    forestalled || detached end "$id"
+}
+
+# One that has started is let alone.
+withdraw() { ! made || forestalled; return 0; }
+
+# Makes the journal, unless the task has ended.
+made() {
+    mkdir -p "$dir" && enter "$id" || die "cannot make $dir"
+    [ ! -e exit ]
+}
+
+# Takes the start from whoever comes later; fails when somebody has it already.
+forestalled() {
+    claim || return
+    record 'reason=canceled status= signal=0 size=0 dropped=0 started= ended=' || die "cannot write $dir/exit"
+    rm -f env env.*
 }
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -468,7 +480,7 @@ main() {
     run) start "$1"; look; say; follow "$2" "${3-}" ;;
     follow) enter "$1"; follow "$2" "${3-}" ;;
     status) enter "$1"; look; say ;;
-    cancel) enter "$1"; cancel; look; say ;;
+    cancel | withdraw) enter "$1"; $verb; look; say ;;
     forget) forget "$@" ;;
     sweep) sweep "${1-1048576}" ;;
     supervise | lead | end) enter "$1" "${2-}" && "$verb" ;;

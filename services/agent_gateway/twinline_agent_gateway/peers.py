@@ -128,7 +128,10 @@ class PeerLink:
             if batch is None:
                 batch = batches[id(parcel.work)] = request.batches.add(work=parcel.work)
                 size += parcel.work.ByteSize() if parcel.work else 0
-            batch.tasks.add(task_id=parcel.task_id, agent_id=agent_id, from_offset=parcel.from_offset, env=parcel.env)
+            batch.tasks.add(
+                task_id=parcel.task_id, agent_id=agent_id, from_offset=parcel.from_offset, env=parcel.env,
+                withdraw=parcel.withdraw,
+            )  # fmt: skip
             size += 128 + values.size(parcel.env)
             taken += 1
         for task_id in list(islice(self._parcels, taken)):

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 from weakref import WeakSet
 
@@ -153,7 +154,7 @@ class Router:
                 if count % _BREATHE == 0:
                     await asyncio.sleep(0)
                 agent_id, env = task.agent_id, task.env
-                parcel = Parcel(task.task_id, work, task.from_offset, dict(env) if env else _NO_ENV)
+                parcel = Parcel(task.task_id, work, task.from_offset, dict(env) if env else _NO_ENV, task.withdraw)
                 if refusal := too_large or _env_too_large(shared, parcel.env) or self._no_route_left(parcel):
                     self._refuse(dispatcher, agent_id, parcel.task_id, refusal)
                 elif stream := self._streams.get(agent_id):
@@ -212,7 +213,7 @@ class Router:
         agent_id, task_id = stream.agent_id, parcel.task_id
         if parcel.env:
             env = traced(parcel.env, agent_id=agent_id, task_id=task_id)
-            parcel = Parcel(task_id, parcel.work, parcel.from_offset, env)
+            parcel = replace(parcel, env=env)
         if stream.deliver(parcel):
             self._routes[task_id] = (dispatcher, agent_id)
         else:

@@ -44,6 +44,7 @@ class Parcel:
     from_offset: int
     env: Mapping[str, str]
     """Over that of the work."""
+    withdraw: bool = False
 
 
 class AgentStream:
@@ -167,7 +168,7 @@ class AgentStream:
 
 def _add(orders: pb.Orders, parcel: Parcel) -> int:
     """Put a parcel into the message; about how many bytes it takes."""
-    delivery = orders.deliveries.add(task_id=parcel.task_id, from_offset=parcel.from_offset)
+    delivery = orders.deliveries.add(task_id=parcel.task_id, from_offset=parcel.from_offset, withdraw=parcel.withdraw)
     if parcel.work is None:
         return 128
     delivery.work.CopyFrom(parcel.work)

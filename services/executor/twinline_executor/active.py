@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from opentelemetry.trace import Span
 
@@ -19,6 +20,7 @@ from twinline_journal import Masker, Reason
 from twinline_kit.texts import printable
 
 MAX_MESSAGE = 1000
+_TOO_LATE = "the host did not take the task in before the time to reach hosts was over"
 SURELY_KEPT = 6 * 86400.0
 """Seconds after which a host may have dropped a task's journal: it keeps them for a week."""
 
@@ -38,6 +40,14 @@ class End:
     truncated: bool
     started: datetime | None
     ended: datetime | None
+
+
+class Verdict(NamedTuple):
+    """What becomes of a task that is not to start: the event, and reason and message with it."""
+
+    event: Event
+    reason: str = ""
+    message: str = ""
 
 
 class MaskEverything:
@@ -110,6 +120,7 @@ class ActiveTask:
         "accepted", "agent_id", "cancel", "chunks", "end_time", "exit_status", "hasher", "heard", "id", "line",
         "lost_since", "masker", "message", "offers", "pending_bytes", "reason", "recorded_state", "run", "settled",
         "short", "signal", "span", "start_time", "state", "stored", "target_id", "target_name", "truncated",
+        "unclaimed", "verdict",
     )  # fmt: skip
 
     def __init__(self, row: Task, run: ActiveRun, *, adopted: bool) -> None:
@@ -139,6 +150,10 @@ class ActiveTask:
         # Whoever followed it before may have sent it on its way: that it was not started cannot be known from here.
         self.offers = 1 if adopted else 0
         self.cancel = run.run.canceled
+        self.verdict: Verdict | None = None
+        """What becomes of it once its host's journal promises that it never starts; till then it is withdrawn there."""
+        self.unclaimed = False
+        """Whether its host's journal has it, and nobody there starts it: it may be delivered once more."""
         self.short = (0, 0)  # output was missing at this offset, so many times in a row
         self.lost_since: float | None = None
         self.heard = time.monotonic()
@@ -150,10 +165,12 @@ class ActiveTask:
         return self.stored + self.pending_bytes + (self.masker.held() if self.masker else 0)
 
     def startable(self) -> bool:
-        """Whether a delivery may still start it."""
-        return not self.accepted and not self.cancel and not self.run.late() and self.run.refusal is None
+        """Whether a delivery may start it."""
+        if self.cancel or self.verdict or self.run.refusal is not None:
+            return False
+        return self.unclaimed or not (self.accepted or self.run.late())
 
-    def cancelable_at_once(self) -> bool:
+    def never_sent(self) -> bool:
         """Whether it was surely never sent to its host."""
         return not self.accepted and not self.offers
 
@@ -190,12 +207,17 @@ class ActiveTask:
         self.accepted = True
         self.lost_since = None
         self.start_time = self.start_time or started
+        if running:
+            self.unclaimed = False
         event = Event.START if running else Event.DELIVER
         if states.after(self.state, event) is not self.state or self.reason:
             self.happen(event)
 
     def end(self, end: End) -> None:
         """Its host's journal says how it ended, and all its output is here."""
+        if end.reason is Reason.CANCELED and end.started is None and self.state is not State.RUNNING:
+            self.happen(*(self.verdict or self._why_not(TaskReason.REACHED_TOO_LATE, _TOO_LATE)))
+            return
         self.accepted = True
         # A host may say anything; what is no exit status must not spoil a batch of others.
         self.exit_status = None if end.exit_status is None else end.exit_status & 0xFF
@@ -220,13 +242,42 @@ class ActiveTask:
         if self.accepted or (self.offers and self.run.old()):
             message = "the host has no journal of this task any more; it may have run"
             self.happen(Event.INTERRUPT, TaskReason.JOURNAL_LOST, message)
-        elif self.cancel:
-            self.happen(Event.CANCEL)
-        elif self.run.refusal is not None:
-            self.happen(Event.REFUSE, *self.run.refusal)
-        elif self.run.late():
-            late = (TaskReason.REACHED_TOO_LATE, "the host could not be reached in time")
-            self.happen(Event.GIVE_UP, *((self.reason, self.message) if self.reason else late))
+        elif not self.startable():
+            self.give_up(TaskReason.REACHED_TOO_LATE, _TOO_LATE)
+
+    def give_up(self, reason: str, message: str) -> None:
+        """It is not to start any more: canceled, refused, or late. `reason` where nothing says yet why it is late."""
+        self._not_start(self._why_not(reason, message))
+
+    def _why_not(self, reason: str, message: str) -> "Verdict":
+        if self.cancel:
+            return Verdict(Event.CANCEL)
+        if self.run.refusal is not None:
+            return Verdict(Event.REFUSE, *self.run.refusal)
+        if self.reason:
+            return Verdict(Event.GIVE_UP, self.reason, self.message)
+        return Verdict(Event.GIVE_UP, reason, message)
+
+    def rejected(self, message: str) -> None:
+        """Its host, or somebody on the way to it, could not take it in."""
+        verdict = Verdict(Event.REFUSE, TaskReason.AGENT_REJECTED, message or "the agent could not take the task in")
+        if self.accepted:
+            self.happen(Event.INTERRUPT, verdict.reason, verdict.message)
+        elif self.offers <= 1:
+            self.happen(*verdict)
+        else:
+            self._not_start(verdict)
+
+    def _not_start(self, verdict: "Verdict") -> None:
+        """End it without a start: at once when it was never sent to its host, else when the host has promised it.
+
+        That a host does not have it now proves nothing: what was sent may be on its way still. Withdrawn, its journal
+        is what a late delivery finds, and so starts nothing.
+        """
+        if self.never_sent():
+            self.happen(*verdict)
+        elif self.verdict is None:
+            self.verdict = verdict
 
     def out_of_reach(self, reason: str, message: str, *, unknown_after: float) -> bool:
         """Its host cannot be asked now. Says whether anything changed."""
@@ -236,7 +287,7 @@ class ActiveTask:
         if not self.accepted and not self.run.late():
             if self.state is State.PENDING:
                 self.reason, self.message = str(reason), _shown(message)
-        elif self.cancelable_at_once():
+        elif self.never_sent():
             self.happen(Event.GIVE_UP, reason, message)
         elif not self.accepted or now - self.lost_since > unknown_after:
             self.happen(Event.LOSE, reason, message)

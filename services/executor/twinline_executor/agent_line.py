@@ -8,19 +8,16 @@ starts it.
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from datetime import datetime
-from itertools import islice, takewhile
 
 import grpc.aio
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from twinline.agent_gateway.v1 import agents_pb2, fleet_pb2
 from twinline.agent_gateway.v1 import fleet_pb2_grpc as rpc
-from twinline_executor import convert
-from twinline_executor.active import ActiveRun, ActiveTask, End, host_time
-from twinline_executor.environment import task_env
+from twinline_executor.active import ActiveTask, End, host_time
+from twinline_executor.agent_outbox import Outbox
 from twinline_executor.reasons import TaskReason
 from twinline_executor.recorder import Recorder
 from twinline_executor.settings import Settings
@@ -32,12 +29,9 @@ from twinline_kit.loops import backoff, forever
 
 log = logging.getLogger(__name__)
 
-BATCH = 256
 TICK = 1.0
-LAZY = 9.0
-"""Seconds that a final acknowledgement waits for another message to the same agent."""
-PARTING = 1.0
-"""Seconds that a replica which stops takes to send them."""
+UNCLAIMED = 5.0
+"""Seconds in which a host is expected to start what is in its journal."""
 SETTLED = 10.0
 """Seconds that a stream must hold before a cut counts as the first one again."""
 
@@ -67,17 +61,10 @@ _NOT_CONFIGURED = (
     TaskReason.GATEWAY_NOT_CONFIGURED,
     "this executor knows no agent gateway; set TWINLINE_EXECUTOR_GATEWAY_ADDRESS",
 )
+_LATE = (TaskReason.REACHED_TOO_LATE, "the agent did not start the task before the time to reach hosts was over")
 _NO_GATEWAY = (TaskReason.GATEWAY_UNAVAILABLE, "no agent gateway answers")
 
 Call = grpc.aio.StreamStreamCall[fleet_pb2.DispatchRequest, fleet_pb2.DispatchResponse]
-
-
-@dataclass(slots=True)
-class _Finals:
-    """What one agent may forget: offsets by task, and since when it was not told."""
-
-    since: float
-    offsets: dict[str, int] = field(default_factory=dict)
 
 
 class AgentLine:
@@ -93,23 +80,15 @@ class AgentLine:
         self._settings = settings
         self._wanted: dict[str, ActiveTask] = {}
         self._by_agent: dict[str, dict[str, ActiveTask]] = {}
-        self._to_state: dict[tuple[str, bool], dict[str, ActiveTask]] = {}
-        self._cancels: dict[str, ActiveTask] = {}
-        self._acks: dict[str, tuple[str, int]] = {}
-        self._finals: dict[str, _Finals] = {}
-        self._speak = asyncio.Event()
+        self._outbox = Outbox(settings)
         self._connected = False
 
     async def run(self) -> None:
         """Carry until cancelled."""
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(forever("agent tasks", self._tick, every=TICK))
-                if self._fleet is not None:
-                    group.create_task(self._dial(self._fleet))
-        finally:
-            if self._fleet is not None and self._connected and self._finals:
-                await self._part(self._fleet)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(forever("agent tasks", self._tick, every=TICK))
+            if self._fleet is not None:
+                group.create_task(self._dial(self._fleet))
 
     def carry(self, tasks: Iterable[ActiveTask]) -> None:
         """Take these tasks to their agents, or follow those that are there."""
@@ -120,31 +99,27 @@ class AgentLine:
                 continue
             self._wanted[task.id] = task
             self._by_agent.setdefault(task.agent_id, {})[task.id] = task
-            self._state(task)
+            self._outbox.state(task)
 
     def cancel(self, task: ActiveTask) -> None:
         """End a task on its host, or see that it never starts."""
-        if task.cancelable_at_once():
+        if task.never_sent():
             task.happen(Event.CANCEL)
             self._recorder.note(task)
             self.drop(task)
         elif task.id in self._wanted:
-            self._state(task)
+            self._outbox.state(task)
 
     def stored(self, task: ActiveTask) -> None:
         """All that is known of the task is in the database: acknowledge it."""
+        self._outbox.acknowledge(task)
         if task.settled:
-            self._acks.pop(task.id, None)
-            self._let_forget(task.agent_id, task.id, task.stored)
             self.drop(task)
-        elif task.stored:
-            self._acks[task.id] = (task.agent_id, task.stored)
-            self._speak.set()
 
     def drop(self, task: ActiveTask) -> None:
         """Another replica follows it now, or nobody needs to."""
         self._wanted.pop(task.id, None)
-        self._cancels.pop(task.id, None)
+        self._outbox.drop(task)
         if some := self._by_agent.get(task.agent_id):
             some.pop(task.id, None)
             if not some:
@@ -172,7 +147,7 @@ class AgentLine:
             await call.write(fleet_pb2.DispatchRequest(hello=fleet_pb2.DispatchHello(dispatcher=self._replica)))
             self._connected = True
             for task in self._wanted.values():
-                self._state(task)
+                self._outbox.state(task)
             async with asyncio.TaskGroup() as group:
                 sending = group.create_task(self._send(call))
                 await self._receive(call)
@@ -180,28 +155,11 @@ class AgentLine:
         finally:
             call.cancel()
 
-    async def _part(self, fleet: "rpc.FleetServiceAsyncStub") -> None:
-        """This replica stops: let agents forget what is stored, for nobody else will tell them."""
-        call = fleet.Dispatch()  # the other one is gone: cancelling a read cancels the call
-        try:
-            async with asyncio.timeout(PARTING):
-                await call.write(fleet_pb2.DispatchRequest(hello=fleet_pb2.DispatchHello(dispatcher=self._replica)))
-                while self._finals:
-                    orders = self._next_orders(list(islice(self._finals, 4 * BATCH)))
-                    await call.write(fleet_pb2.DispatchRequest(orders=orders))
-                await call.done_writing()
-                async for _ in call:
-                    pass
-        except (Error, asyncio.InvalidStateError, TimeoutError) as error:
-            log.info("agents were not told what they may forget", extra={"error": str(error)})
-        finally:
-            call.cancel()
-
     async def _send(self, call: Call) -> None:
         while True:
-            await self._speak.wait()
-            self._speak.clear()
-            while request := self._next_request():
+            await self._outbox.waiting.wait()
+            self._outbox.waiting.clear()
+            while request := self._outbox.next_request():
                 await call.write(request)
 
     async def _receive(self, call: Call) -> None:
@@ -213,92 +171,12 @@ class AgentLine:
                         strangers.append((heard.agent_id, report.task_id))
             for presence in response.presence:
                 for task in self._by_agent.get(presence.agent_id, {}).values():
-                    self._state(task)
+                    self._outbox.state(task)
             for absence in response.not_connected:
                 self._not_connected(absence)
             if strangers:
                 await self._answer_strangers(strangers)
             await self._recorder.room()
-
-    # --- down ---
-
-    def _state(self, task: ActiveTask) -> None:
-        """Say with the next message what is wanted of this task."""
-        key = (task.run.run.id, task.startable())
-        self._to_state.setdefault(key, {})[task.id] = task
-        if task.cancel:
-            self._cancels[task.id] = task
-        task.heard = time.monotonic()
-        self._speak.set()
-
-    def _next_request(self) -> fleet_pb2.DispatchRequest | None:
-        request = fleet_pb2.DispatchRequest()
-        if batch := self._next_batch():
-            request.batches.append(batch)
-        request.orders.extend(self._next_orders([task.agent_id for batch in request.batches for task in batch.tasks]))
-        return request if request.batches or request.orders else None
-
-    def _next_batch(self) -> fleet_pb2.DispatchBatch | None:
-        """At most 256 tasks of one run, which share its work."""
-        while self._to_state:
-            key = next(iter(self._to_state))
-            waiting = self._to_state[key]
-            tasks = [waiting.pop(task_id) for task_id in list(islice(waiting, BATCH))]
-            if not waiting:
-                del self._to_state[key]
-            # What held when it was noted may have changed since.
-            starting = key[1] and all(task.startable() for task in tasks)
-            if key[1] and not starting:
-                for task in tasks:
-                    if not task.settled:
-                        self._to_state.setdefault((key[0], task.startable()), {})[task.id] = task
-                continue
-            tasks = [task for task in tasks if not task.settled]
-            if tasks:
-                return self._batch(tasks, starting=starting)
-        return None
-
-    def _batch(self, tasks: list[ActiveTask], *, starting: bool) -> fleet_pb2.DispatchBatch:
-        batch = fleet_pb2.DispatchBatch(work=self._work(tasks[0].run) if starting else None)
-        for task in tasks:
-            env = task_env(task) if starting else None
-            task.offers += starting
-            batch.tasks.add(task_id=task.id, agent_id=task.agent_id, from_offset=task.received, env=env)
-        return batch
-
-    def _work(self, run: ActiveRun) -> agents_pb2.Work:
-        return agents_pb2.Work(
-            script=run.script, env=run.env, timeout=convert.duration(run.run.timeout),
-            kill_after=convert.duration(self._settings.kill_after), max_output=self._settings.max_output,
-        )  # fmt: skip
-
-    def _let_forget(self, agent_id: str, task_id: str, offset: int) -> None:
-        """The task's end is stored. Its agent is told with the next message that it gets anyway, or a while later."""
-        self._finals.setdefault(agent_id, _Finals(time.monotonic())).offsets[task_id] = offset
-
-    def _next_orders(self, addressed: Collection[str]) -> list[fleet_pb2.AgentOrders]:
-        """Cancels and acknowledgements by agent, and with them what those and the `addressed` agents may forget."""
-        orders: dict[str, fleet_pb2.AgentOrders] = {}
-
-        def of(agent_id: str) -> fleet_pb2.AgentOrders:
-            return orders.setdefault(agent_id, fleet_pb2.AgentOrders(agent_id=agent_id))
-
-        for task_id in list(islice(self._cancels, BATCH)):
-            of(self._cancels.pop(task_id).agent_id).cancel.append(task_id)
-        for task_id in list(islice(self._acks, 4 * BATCH)):
-            agent_id, offset = self._acks.pop(task_id)
-            of(agent_id).acks.add(task_id=task_id, offset=offset)
-        for agent_id in {*orders, *addressed, *self._due()}:
-            if finals := self._finals.pop(agent_id, None):
-                for task_id, offset in finals.offsets.items():
-                    of(agent_id).acks.add(task_id=task_id, offset=offset, final=True)
-        return list(orders.values())
-
-    def _due(self) -> list[str]:
-        """Agents whose final acknowledgements have waited long enough; the oldest are first."""
-        since = time.monotonic() - LAZY
-        oldest = islice(self._finals.items(), 4 * BATCH)
-        return [agent_id for agent_id, _ in takewhile(lambda waiting: waiting[1].since <= since, oldest)]
 
     # --- up ---
 
@@ -315,9 +193,10 @@ class AgentLine:
         if report.state == TaskReport.STATE_ABSENT:
             self._absent(task)
         elif report.state == TaskReport.STATE_REJECTED:
-            self._rejected(task, report.message)
+            task.rejected(report.message)
+            self._note_or_state(task)
         elif not self._recorder.note_output(task, report.offset, report.data):
-            self._state(task)  # something in between was lost: from the stored end on, please
+            self._outbox.state(task)  # something in between was lost: from the stored end on, please
         elif not task.settled:
             self._advance(task, report)
         return True
@@ -338,15 +217,13 @@ class AgentLine:
 
     def _absent(self, task: ActiveTask) -> None:
         task.absent()
+        self._note_or_state(task)
+
+    def _note_or_state(self, task: ActiveTask) -> None:
         if task.settled:
             self._recorder.note(task)
         else:
-            self._state(task)
-
-    def _rejected(self, task: ActiveTask, message: str) -> None:
-        event = Event.INTERRUPT if task.accepted else Event.REFUSE
-        task.happen(event, TaskReason.AGENT_REJECTED, message or "the agent could not take the task in")
-        self._recorder.note(task)
+            self._outbox.state(task)
 
     def _not_connected(self, absence: fleet_pb2.NotConnected) -> None:
         reason, message = _ABSENCE.get(absence.state, _OFFLINE)
@@ -358,7 +235,7 @@ class AgentLine:
             if task.startable():
                 task.offers = max(0, task.offers - 1)  # this one did not get through
             if absence.state == fleet_pb2.Agent.STATE_REVOKED:
-                task.happen(Event.REFUSE if task.cancelable_at_once() else Event.INTERRUPT, reason, message)
+                task.happen(Event.REFUSE if task.never_sent() else Event.INTERRUPT, reason, message)
                 self._recorder.note(task)
             elif task.out_of_reach(reason, message, unknown_after=self._settings.unknown_after):
                 self._recorder.note(task)
@@ -368,7 +245,7 @@ class AgentLine:
         agents = {task_id: agent_id for agent_id, task_id in strangers}
         for row in await asyncio.to_thread(self._runs.tasks_by_id, list(agents)):
             if row.settled and row.agent_id == agents[row.id]:
-                self._let_forget(row.agent_id, row.id, row.output_size)
+                self._outbox.let_forget(row.agent_id, row.id, row.output_size)
 
     # --- time ---
 
@@ -377,24 +254,28 @@ class AgentLine:
         for task in list(self._wanted.values()):
             if not task.settled:
                 self._look_after(task, now)
-        if self._due():
-            self._speak.set()
+        if self._outbox.due():
+            self._outbox.waiting.set()
 
     def _look_after(self, task: ActiveTask, now: float) -> None:
         """State what was not heard of for long; give up, or say unknown, what cannot be reached in time."""
         silent = now - task.heard
-        if not task.accepted and task.state is State.PENDING and task.run.late():
-            reason, message = (
-                (task.reason, task.message) if task.reason else _OFFLINE if self._connected else _NO_GATEWAY
-            )
-            if task.out_of_reach(reason, message, unknown_after=self._settings.unknown_after):
-                self._recorder.note(task)
-            if not task.settled:
-                self._state(task)
+        if task.state is State.PENDING and not task.accepted and task.verdict is None and task.run.late():
+            task.give_up(*(_LATE if self._connected else _NO_GATEWAY))
+            self._note_or_state(task)
+        elif self._connected and task.state is State.DELIVERED and silent > UNCLAIMED:
+            self._start_again(task)
         elif self._connected and silent > self._settings.restate_after:
-            self._state(task)
+            self._outbox.state(task)
         elif not self._connected and task.out_of_reach(*_NO_GATEWAY, unknown_after=self._settings.unknown_after):
             self._recorder.note(task)
+
+    def _start_again(self, task: ActiveTask) -> None:
+        """Its host's journal has it, and nobody there starts it: whoever should have was ended in between."""
+        task.unclaimed = True
+        if not task.startable():
+            task.give_up(*_LATE)
+        self._note_or_state(task)
 
 
 def _end(report: agents_pb2.TaskReport) -> End:

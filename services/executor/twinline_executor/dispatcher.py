@@ -156,7 +156,7 @@ class Dispatcher:
         """Deliver nothing of this run any more. What may be on its host is followed: that needs no secrets."""
         run.refusal = (reason, message)
         for task in list(run.tasks.values()):
-            if not task.settled and task.cancelable_at_once():
+            if not task.settled and task.never_sent():
                 task.happen(Event.REFUSE, reason, message)
                 self._recorder.note(task)
 

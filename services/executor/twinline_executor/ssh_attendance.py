@@ -26,7 +26,7 @@ Process = asyncssh.SSHClientProcess[bytes]
 
 
 class Attendance:
-    """Delivers or follows a task through one channel. Then: was the task left `unclaimed`?"""
+    """Delivers or follows a task through one channel."""
 
     def __init__(self, task: ActiveTask, kept: Kept, recorder: Recorder, settings: Settings) -> None:
         self._task = task
@@ -40,15 +40,14 @@ class Attendance:
         self._cut: Exception | None = None
         self._patience = asyncio.timeout(None)
         self._waits = False
-        self.unclaimed = False
 
-    async def attend(self, *, again: bool) -> None:
-        """Run or follow the task until the channel ends. `again`: its journal has it, and nobody started it there.
+    async def attend(self) -> None:
+        """Run or follow the task until the channel ends.
 
         Raises LineDown when the host's journal could not be asked, or the host fell silent.
         """
         task = self._task
-        deliver = task.startable() or (again and not task.cancel and task.run.refusal is None)
+        deliver = task.startable()
         answered = False
         try:
             async with self._patience:
@@ -185,7 +184,7 @@ class Attendance:
         elif status.state in (State.FINISHED, State.INTERRUPTED) and self._cut is None:
             task.ended_short()
         else:
-            self.unclaimed = status.state is State.ACCEPTED and self._cut is None
+            task.unclaimed = status.state is State.ACCEPTED and self._cut is None
         if task.settled:
             self._recorder.note(task)
 

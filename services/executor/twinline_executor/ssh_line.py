@@ -18,7 +18,7 @@ from twinline_executor.ssh_connections import COMMAND_TIMEOUT, Connections, Kept
 from twinline_executor.ssh_login import Endpoint, LineDown, host_key_line, log_in
 from twinline_executor.states import Event
 from twinline_executor.store.targets import TargetStore
-from twinline_journal import cancel_command
+from twinline_journal import cancel_command, withdraw_command
 
 log = logging.getLogger(__name__)
 
@@ -65,11 +65,16 @@ class SshLine:
 
     def cancel(self, task: ActiveTask) -> None:
         """End a task on its host, or see that it never starts."""
-        if task.cancelable_at_once():
+        if task.never_sent():
             task.happen(Event.CANCEL)
             self._recorder.note(task)
             self.drop(task)
-        elif task.id not in self._canceling:
+        else:
+            self._see_to(task)
+
+    def _see_to(self, task: ActiveTask) -> None:
+        """Have its host told to end it, or never to start it."""
+        if task.id not in self._canceling:
             self._canceling[task.id] = self._group.create_task(self._cancel_on_host(task))
 
     def stored(self, task: ActiveTask) -> None:
@@ -86,11 +91,10 @@ class SshLine:
 
     async def _carry(self, task: ActiveTask, endpoint: Endpoint | None) -> None:
         failures = 0
-        unclaimed = False
         try:
             while not task.settled and endpoint is not None:
                 before = _progress(task)
-                unclaimed = await self._attempt(task, endpoint, again=unclaimed)
+                await self._attempt(task, endpoint)
                 if not task.settled:
                     failures = failures + 1 if _progress(task) == before else 1
                     await asyncio.sleep(_pause(failures))
@@ -106,16 +110,16 @@ class SshLine:
             if not task.settled:
                 self._keepers.pop(task.id, None)
 
-    async def _attempt(self, task: ActiveTask, endpoint: Endpoint, *, again: bool) -> bool:
-        """Use one channel until it ends: shall the task be delivered again?"""
+    async def _attempt(self, task: ActiveTask, endpoint: Endpoint) -> None:
+        """Use one channel until it ends."""
         try:
             async with self._connections.channel(endpoint) as kept:
                 self._keepers[task.id] = kept
-                attendance = Attendance(task, kept, self._recorder, self._settings)
-                await attendance.attend(again=again)
-                if attendance.unclaimed and task.run.refusal is not None:
-                    self.cancel(task)  # its journal has it, nobody starts it there, and we cannot either
-                return attendance.unclaimed
+                await Attendance(task, kept, self._recorder, self._settings).attend()
+            if task.unclaimed and not task.startable():
+                task.give_up(TaskReason.REACHED_TOO_LATE, "the host did not start the task in time")
+            if task.verdict and not task.settled:
+                self._see_to(task)  # until its host has promised, what was sent may still arrive
         except LineDown as down:
             if down.passing or task.offers or task.accepted:
                 self._out_of_reach(task, down.reason, down.message)
@@ -125,7 +129,6 @@ class SshLine:
             log.exception("attending a task failed unexpectedly, will retry", extra={"task": task.id})
             message = "the executor met an error of its own; its log has the rest"
             self._out_of_reach(task, TaskReason.EXECUTOR_FAILED, message)
-        return again
 
     def _out_of_reach(self, task: ActiveTask, reason: str, message: str) -> None:
         if not task.settled and task.out_of_reach(reason, message, unknown_after=self._settings.unknown_after):
@@ -133,7 +136,7 @@ class SshLine:
 
     def _give_up(self, task: ActiveTask, reason: str, message: str) -> None:
         if not task.settled:
-            task.happen(Event.REFUSE if task.cancelable_at_once() else Event.INTERRUPT, reason, message)
+            task.happen(Event.REFUSE if task.never_sent() else Event.INTERRUPT, reason, message)
             self._recorder.note(task)
 
     async def _endpoint(self, target_id: str) -> Endpoint | None:
@@ -194,7 +197,7 @@ class SshLine:
             await asyncio.sleep(_pause(failures))
 
     async def _told_to_cancel(self, task: ActiveTask, endpoint: Endpoint) -> bool:
-        command = cancel_command(task.id)
+        command = (cancel_command if task.cancel else withdraw_command)(task.id)
         async with self._connections.channel(endpoint) as kept:
             done = await kept.connection.run(command, check=False, timeout=COMMAND_TIMEOUT, encoding=None)
         return done.exit_status == 0

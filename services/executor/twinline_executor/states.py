@@ -70,7 +70,7 @@ _ON_HOST = {Event.DELIVER: State.DELIVERED, Event.START: State.RUNNING}
 
 TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
     State.PENDING: _ON_HOST | _ENDS | _NEVER_STARTED,
-    State.DELIVERED: _ON_HOST | _ENDS,
+    State.DELIVERED: _ON_HOST | _ENDS | _NEVER_STARTED,
     State.RUNNING: {Event.DELIVER: State.RUNNING, Event.START: State.RUNNING} | _ENDS,
     State.UNKNOWN: _ON_HOST | _ENDS | _NEVER_STARTED,
     State.SUCCEEDED: {},

@@ -1,6 +1,8 @@
 """Scripts on v5 hosts: a real gateway, real agents."""
 
 import hashlib
+import os
+import shutil
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -25,7 +27,8 @@ from tests.service.executor.test_ssh_faults import COUNTED, COUNTING, came_back
 from twinline.agent_gateway.v1 import fleet_pb2
 from twinline.common.v1 import common_pb2
 from twinline.executor.v1 import runs_pb2, targets_pb2
-from twinline_executor import agent_line
+from twinline_agent.work import STARTERS
+from twinline_executor import agent_outbox
 from twinline_executor.store.owners import OwnerStore
 from twinline_kit import db
 
@@ -46,6 +49,17 @@ class Fleet:
         agent = targets_pb2.AgentLine(agent_id=agent_id)
         target = targets_pb2.Target(id=f"target-{name}", name=name, generation=common_pb2.GENERATION_V5, agent=agent)
         await self.executor.targets.ApplyTargets(targets_pb2.ApplyTargetsRequest(targets=[target]))
+
+    async def add_many(self, count: int) -> list[str]:
+        """Register the agent of app-1 under that many names, and return them: so many tasks are for one agent."""
+        listed = await self.executor.targets.GetTarget(targets_pb2.GetTargetRequest(target="app-1"))
+        for number in range(count):
+            await self.add(listed.agent.agent_id, f"name-{number}")
+        return [f"name-{number}" for number in range(count)]
+
+    async def passed(self, run: Run, seconds: float) -> None:
+        """Wait until a run is so old, by its own clock."""
+        await eventually(lambda: time.time() - run.create_time.ToNanoseconds() / 1e9 > seconds)
 
     @asynccontextmanager
     async def agent(self, name: str = "app-1") -> AsyncIterator[AgentProcess]:
@@ -181,6 +195,59 @@ async def test_a_waiting_task_is_canceled_at_once(fleet: Fleet) -> None:
         await agent.start()
 
 
+@asynccontextmanager
+async def slow_agent(fleet: Fleet, gate: Path) -> AsyncIterator[AgentProcess]:
+    """An agent on a host that takes no task in before `gate` is there: its mkfifo waits for it."""
+    slow = fleet.folder / "slow" / "mkfifo"
+    slow.parent.mkdir()
+    slow.write_text(f'#!/bin/sh\nuntil [ -e {gate} ]; do sleep 0.05; done\nexec {shutil.which("mkfifo")} "$@"\n')
+    slow.chmod(0o700)
+    async with fleet.agent() as agent:
+        await agent.stop()
+        await agent.start(PATH=f"{slow.parent}:{os.environ['PATH']}")
+        yield agent
+
+
+async def test_what_waits_on_its_host_is_never_said_not_to_start_and_then_starts(fleet: Fleet) -> None:
+    gate, trace = fleet.folder / "gate", fleet.folder / "trace"
+    async with slow_agent(fleet, gate):
+        run = await fleet.executor.start(f"echo ran >>{trace}", *await fleet.add_many(20), reach_timeout=SOON)
+        await eventually(lambda: len(list(fleet.folder.rglob("tasks/task-*"))) == STARTERS)
+        await fleet.passed(run, 3.0)
+        gate.touch()
+        counts = (await fleet.executor.ended(run.id)).counts
+        assert (counts.total, counts.succeeded + counts.unreachable) == (20, 20)
+        assert counts.unreachable >= 20 - STARTERS
+        assert trace.read_text().count("ran") == counts.succeeded
+
+
+async def test_a_cancel_waits_for_no_start(fleet: Fleet) -> None:
+    gate, trace = fleet.folder / "gate", fleet.folder / "trace"
+    async with slow_agent(fleet, gate):
+        run = await fleet.executor.start(f"echo ran >>{trace}; sleep 100", *await fleet.add_many(20))
+        await eventually(lambda: len(list(fleet.folder.rglob("tasks/task-*"))) == STARTERS)
+        await fleet.executor.runs.CancelRun(runs_pb2.CancelRunRequest(run=run.id))
+        await eventually(lambda: len(list(fleet.folder.rglob("tasks/task-*/exit"))) == 20)
+        gate.touch()
+        assert (await fleet.executor.ended(run.id)).counts.canceled == 20
+    assert not trace.exists()
+
+
+async def test_what_a_host_took_in_and_never_started_is_started_once_more(fleet: Fleet, tmp_path: Path) -> None:
+    broken, trace = tmp_path / "bin" / "setsid", tmp_path / "trace"
+    broken.parent.mkdir()
+    broken.write_text(
+        f'#!/bin/sh\n[ -e {tmp_path}/failed ] && exec {shutil.which("setsid")} "$@"\ntouch {tmp_path}/failed\n'
+    )
+    broken.chmod(0o700)
+    async with fleet.agent() as agent:
+        await agent.stop()
+        await agent.start(PATH=f"{broken.parent}:{os.environ['PATH']}")
+        task = await fleet.executor.run(f"echo ran >>{trace}", "app-1")
+    assert task.state == Task.STATE_SUCCEEDED
+    assert trace.read_text() == "ran\n"
+
+
 async def test_a_revoked_agent_is_refused(fleet: Fleet) -> None:
     async with fleet.agent() as agent:
         await fleet.gateway.fleet.RevokeAgent(fleet_pb2.RevokeAgentRequest(agent_id=agent.agent_id))
@@ -233,24 +300,14 @@ def forgotten(agent: AgentProcess) -> int:
 async def test_an_agent_may_forget_with_its_next_delivery_and_others_are_let_alone(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(agent_line, "LAZY", 3600.0)
+    monkeypatch.setattr(agent_outbox, "LAZY", 3600.0)
     async with fleet.agent("app-1") as first, fleet.agent("app-2") as second:
         await fleet.executor.ended((await fleet.executor.start("true", selector="name:app-*")).id)
         await fleet.executor.run("true", "app-1")
         await eventually(lambda: forgotten(first) == 1)
         assert forgotten(second) == 0
-        monkeypatch.setattr(agent_line, "LAZY", 0.0)
+        monkeypatch.setattr(agent_outbox, "LAZY", 0.0)
         await eventually(lambda: (forgotten(first), forgotten(second)) == (2, 1))
-
-
-async def test_an_agent_may_forget_before_an_executor_stops(
-    fleet: Fleet, start_executor: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(agent_line, "LAZY", 3600.0)
-    async with fleet.agent() as agent:
-        async with start_executor(gateway_address=fleet.gateway.served.bound.mesh) as other:
-            await other.run("true", "app-1")
-        await eventually(lambda: forgotten(agent) == 1)
 
 
 async def test_without_a_gateway_v5_targets_are_refused(executor: Executor) -> None:

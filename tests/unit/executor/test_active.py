@@ -2,11 +2,10 @@
 
 from datetime import UTC, datetime, timedelta
 
-import pytest
-
-from twinline_executor.active import ActiveRun, ActiveTask
+from twinline_executor.active import ActiveRun, ActiveTask, End
 from twinline_executor.rows import Run, Task
 from twinline_executor.states import Line, State
+from twinline_journal import Reason
 
 
 def adopted(age: timedelta) -> ActiveTask:
@@ -17,19 +16,49 @@ def adopted(age: timedelta) -> ActiveTask:
     return ActiveTask(row, ActiveRun(run, deadline=0.0), adopted=True)
 
 
-@pytest.mark.parametrize(
-    ("days", "state", "reason"), [(1, State.UNREACHABLE, "REACHED_TOO_LATE"), (8, State.UNKNOWN, "JOURNAL_LOST")]
-)
-def test_a_journal_that_may_have_been_dropped_is_no_proof_that_nothing_ran(
-    days: int, state: State, reason: str
-) -> None:
-    task = adopted(timedelta(days=days))
+WITHDRAWN = End(Reason.CANCELED, None, 0, truncated=False, started=None, ended=None)
+
+
+def test_a_journal_that_may_have_been_dropped_is_no_proof_that_nothing_ran() -> None:
+    task = adopted(timedelta(days=8))
     task.absent()
-    assert (task.state, task.reason) == (state, reason)
+    assert (task.state, task.reason) == (State.UNKNOWN, "JOURNAL_LOST")
+
+
+def test_what_was_sent_is_late_only_once_its_host_promises_never_to_start_it() -> None:
+    task = adopted(timedelta(days=1))
+    task.absent()
+    assert (task.state, task.settled) == (State.PENDING, False)
+    task.end(WITHDRAWN)
+    assert (task.state, task.reason) == (State.UNREACHABLE, "REACHED_TOO_LATE")
+
+
+def test_what_started_before_it_could_be_withdrawn_ends_as_it_ends() -> None:
+    task = adopted(timedelta(days=1))
+    task.absent()
+    task.is_on_host(datetime.now(UTC), running=True)
+    task.end(End(Reason.EXITED, 3, 0, truncated=False, started=datetime.now(UTC), ended=datetime.now(UTC)))
+    assert (task.state, task.exit_status) == (State.FAILED, 3)
+
+
+def test_what_another_replica_withdrew_was_late_and_not_canceled() -> None:
+    task = adopted(timedelta(days=1))
+    task.end(WITHDRAWN)
+    assert (task.state, task.reason) == (State.UNREACHABLE, "REACHED_TOO_LATE")
+
+
+def test_a_rejection_of_a_second_delivery_says_nothing_of_the_first() -> None:
+    task = adopted(timedelta(minutes=1))
+    task.offers += 1
+    task.rejected("too many wait")
+    assert not task.settled
+    task.end(WITHDRAWN)
+    assert (task.state, task.reason, task.message) == (State.REFUSED, "AGENT_REJECTED", "too many wait")
 
 
 def test_what_was_not_delivered_before_its_run_was_refused_is_refused_too() -> None:
     task = adopted(timedelta(minutes=1))
     task.run.refusal = ("CREDENTIAL_NOT_FOUND", "no credential P")
     task.absent()
+    task.end(WITHDRAWN)
     assert (task.state, task.reason) == (State.REFUSED, "CREDENTIAL_NOT_FOUND")

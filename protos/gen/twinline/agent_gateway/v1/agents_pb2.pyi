@@ -451,9 +451,12 @@ class Delivery(_message.Message):
     TASK_ID_FIELD_NUMBER: _builtins.int
     WORK_FIELD_NUMBER: _builtins.int
     FROM_OFFSET_FIELD_NUMBER: _builtins.int
+    WITHDRAW_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     from_offset: _builtins.int
     """of its output; what lies below is stored already"""
+    withdraw: _builtins.bool
+    """if it has not started it never shall, whatever is delivered of it later; with no work only"""
     @_builtins.property
     def work(self) -> Global___Work:
         """absent: only report it, never start it"""
@@ -464,10 +467,11 @@ class Delivery(_message.Message):
         task_id: _builtins.str = ...,
         work: Global___Work | None = ...,
         from_offset: _builtins.int = ...,
+        withdraw: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["work", b"work"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_offset", b"from_offset", "task_id", b"task_id", "work", b"work"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_offset", b"from_offset", "task_id", b"task_id", "withdraw", b"withdraw", "work", b"work"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
