@@ -441,7 +441,7 @@ forget() {
     for id in "$@"; do
         enter "$id" || continue
         look
-        case $state in finished | interrupted) create forgotten '' ;; *) say ;; esac
+        case $state in finished | interrupted) rm -f env env.*; create forgotten '' ;; *) say ;; esac
     done
     sweep 1048576
 }
@@ -451,6 +451,10 @@ forget() {
 sweep() {
     rm -rf "$root"/dropped-*        # of a sweep that was cut off
     cd "$root/tasks" 2>/dev/null || return 0
+    # Whoever should have read the values is gone: a task that was interrupted before its start.
+    find . -maxdepth 2 -name 'env*' 2>/dev/null | while IFS=/ read -r _ id _; do
+        (enter "$id" && look && case $state in finished | interrupted) rm -f env env.* ;; esac)
+    done
     find . -maxdepth 2 -name forgotten -mtime +7 2>/dev/null | while IFS=/ read -r _ id _; do drop "$id"; done
     find . -maxdepth 1 -name '[a-z0-9]*' -mtime +30 2>/dev/null | while IFS=/ read -r _ id; do
         (enter "$id" && look && case $state in finished | interrupted) drop "$id" ;; esac)

@@ -193,12 +193,12 @@ class ActiveTask:
         """Move along the table."""
         self.state = states.after(self.state, event)
         self.reason = str(reason)
-        self.message = _shown(message)
+        self.message = self._shown(message)
         if event in states.SETTLING:
             if self.masker is not None:
                 self._release(self.masker.finish())
             if self.run.remark and self.received:
-                self.message = _shown("; ".join(filter(None, (message, self.run.remark))))
+                self.message = self._shown("; ".join(filter(None, (message, self.run.remark))))
             self.settled = True
             self.end_time = self.end_time or datetime.now(UTC)
 
@@ -286,16 +286,20 @@ class ActiveTask:
         self.lost_since = self.lost_since or now
         if not self.accepted and not self.run.late():
             if self.state is State.PENDING:
-                self.reason, self.message = str(reason), _shown(message)
+                self.reason, self.message = str(reason), self._shown(message)
         elif self.never_sent():
             self.happen(Event.GIVE_UP, reason, message)
         elif not self.accepted or now - self.lost_since > unknown_after:
             self.happen(Event.LOSE, reason, message)
         return before != (self.state, self.reason, self.message)
 
-
-def _shown(message: str) -> str:
-    return printable(message[:MAX_MESSAGE])
+    def _shown(self, message: str) -> str:
+        """For people: short, printable, and without the run's secrets, which a host may say in what it refuses."""
+        if self.run.secrets:
+            masker = Masker(self.run.secrets)
+            masked = masker.feed(message.encode("utf-8", "replace")) + masker.finish()
+            message = masked.decode("utf-8", "replace")
+        return printable(message[:MAX_MESSAGE])
 
 
 def host_time(seconds: float | None) -> datetime | None:

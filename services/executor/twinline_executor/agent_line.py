@@ -81,6 +81,8 @@ class AgentLine:
         self._wanted: dict[str, ActiveTask] = {}
         self._by_agent: dict[str, dict[str, ActiveTask]] = {}
         self._outbox = Outbox(settings)
+        self._again: dict[str, ActiveTask] = {}
+        """To be stated with the next tick, not at once: an agent that answers wrongly may do so every time."""
         self._connected = False
 
     async def run(self) -> None:
@@ -120,6 +122,7 @@ class AgentLine:
         """Another replica follows it now, or nobody needs to."""
         self._wanted.pop(task.id, None)
         self._outbox.drop(task)
+        self._again.pop(task.id, None)
         if some := self._by_agent.get(task.agent_id):
             some.pop(task.id, None)
             if not some:
@@ -196,7 +199,7 @@ class AgentLine:
             task.rejected(report.message)
             self._note_or_state(task)
         elif not self._recorder.note_output(task, report.offset, report.data):
-            self._outbox.state(task)  # something in between was lost: from the stored end on, please
+            self._again[task.id] = task  # something in between was lost: from the stored end on, please
         elif not task.settled:
             self._advance(task, report)
         return True
@@ -223,7 +226,7 @@ class AgentLine:
         if task.settled:
             self._recorder.note(task)
         else:
-            self._outbox.state(task)
+            self._again[task.id] = task
 
     def _not_connected(self, absence: fleet_pb2.NotConnected) -> None:
         reason, message = _ABSENCE.get(absence.state, _OFFLINE)
@@ -254,6 +257,9 @@ class AgentLine:
         for task in list(self._wanted.values()):
             if not task.settled:
                 self._look_after(task, now)
+        again, self._again = self._again, {}
+        for task in again.values():
+            self._outbox.state(task)
         if self._outbox.due():
             self._outbox.waiting.set()
 

@@ -72,7 +72,7 @@ class Attendance:
             process.channel.abort()  # not close(), which waits for what the host may never read
 
     def _heed(self) -> None:
-        """The host gave a sign of life: from now on it may be silent for so long again."""
+        """The runner gave a sign of life: from now on it may be silent for so long again. Other noise is none."""
         if not self._patience.expired():
             now = asyncio.get_running_loop().time()
             self._patience.reschedule(None if self._waits else now + self._settings.ssh_silence)
@@ -120,6 +120,7 @@ class Attendance:
                 _, begun, first = before.partition(self._marker)
                 if begun:
                     before = None
+                    self._heed()
                     await self._take(first)
                 elif len(before) > NOISE:
                     break
@@ -150,7 +151,6 @@ class Attendance:
     async def _chunks(self, reader: asyncssh.SSHReader[bytes]) -> AsyncIterator[bytes]:
         try:
             while data := await reader.read(CHUNK):
-                self._heed()
                 yield data
         except (OSError, asyncssh.Error) as error:
             self._cut = self._cut or error
@@ -161,6 +161,7 @@ class Attendance:
             self._noise = (self._noise + line + b"\n")[-LINE:]
             return
         self._last = status
+        self._heed()
         task = self._task
         if status.state in (State.ACCEPTED, State.RUNNING) and not task.settled:
             before = (task.state, task.reason)

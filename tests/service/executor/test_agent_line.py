@@ -99,7 +99,8 @@ async def running_fleet(
 @pytest.fixture
 async def fleet(start_executor: Start, gateway: Gateway, tmp_path: Path) -> AsyncIterator[Fleet]:
     """An executor before that gateway, on SQLite."""
-    async with running_fleet(start_executor, gateway, tmp_path) as running:
+    # Never: what was lost with a line must be stated when that is back, not when nothing was heard for long.
+    async with running_fleet(start_executor, gateway, tmp_path, restate_after=3000) as running:
         yield running
 
 

@@ -103,9 +103,12 @@ async def test_a_host_that_runs_no_commands_says_so(executor: Executor, host: Ss
     assert "this account is closed" in task.message
 
 
-async def test_a_host_that_says_nothing_does_not_hold_a_run(start_executor: Start, host: Sshd) -> None:
+@pytest.mark.parametrize("command", ["sleep 1000", "while echo noise; do echo noise >&2; sleep 0.05; done"])
+async def test_a_host_that_says_nothing_of_a_task_does_not_hold_its_run(
+    start_executor: Start, host: Sshd, command: str
+) -> None:
     host.stop()
-    host.more = "ForceCommand sleep 1000"
+    host.more = f"ForceCommand {command}"
     await host.start()
     async with start_executor(ssh_silence=0.3) as executor:
         await executor.add_host(host)

@@ -33,6 +33,25 @@ def test_what_was_sent_is_late_only_once_its_host_promises_never_to_start_it() -
     assert (task.state, task.reason) == (State.UNREACHABLE, "REACHED_TOO_LATE")
 
 
+def test_what_is_late_is_delivered_no_more() -> None:
+    assert not adopted(timedelta(days=1)).startable()
+
+
+def test_output_that_comes_again_counts_once_and_a_gap_is_no_output() -> None:
+    task = adopted(timedelta(minutes=1))
+    assert task.take(0, b"abc")
+    assert task.take(1, b"bcd")
+    assert not task.take(9, b"x")
+    assert (b"".join(task.chunks), task.received) == (b"abcd", 4)
+
+
+def test_what_a_host_says_shows_no_secret() -> None:
+    task = adopted(timedelta(minutes=1))
+    task.run.share_secrets([b"hunter2"])
+    task.out_of_reach("RUNNER_FAILED", "login: hunter2 \x1b[2J", unknown_after=60.0)
+    assert task.message == "login: *******  [2J"
+
+
 def test_what_started_before_it_could_be_withdrawn_ends_as_it_ends() -> None:
     task = adopted(timedelta(days=1))
     task.absent()

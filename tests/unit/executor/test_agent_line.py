@@ -1,6 +1,7 @@
 """What the agent's line makes of reports. The gateway is one that says what a test wants it to say."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from tests.peers.eventually import eventually
 from twinline.agent_gateway.v1 import agents_pb2, fleet_pb2, fleet_pb2_grpc
 from twinline_executor.active import ActiveRun, ActiveTask
-from twinline_executor.agent_line import AgentLine
+from twinline_executor.agent_line import TICK, AgentLine
 from twinline_executor.bell import Bell
 from twinline_executor.recorder import Recorder
 from twinline_executor.rows import Run, Task
@@ -24,7 +25,7 @@ from twinline_executor.store.runs import RunStore
 from twinline_kit import clock, db
 
 Report = agents_pb2.TaskReport
-AT = datetime(2026, 1, 2, tzinfo=UTC)
+AT = datetime.now(UTC)
 
 
 class Gateway(fleet_pb2_grpc.FleetServiceServicer):
@@ -32,9 +33,14 @@ class Gateway(fleet_pb2_grpc.FleetServiceServicer):
 
     def __init__(self) -> None:
         self.reports: list[tuple[str, Report]] = []
+        self.requests: list[fleet_pb2.DispatchRequest] = []
+        self.always: list[tuple[str, Report]] = []
 
     async def Dispatch(self, requests: AsyncIterator[fleet_pb2.DispatchRequest], context: Any) -> AsyncIterator[Any]:
         async for request in requests:
+            self.requests.append(request)
+            if request.batches:
+                self.reports += self.always
             while request.batches and self.reports:
                 agent_id, report = self.reports.pop(0)
                 heard = fleet_pb2.AgentReport(agent_id=agent_id, reports=[report])
@@ -55,7 +61,7 @@ async def line(gateway: Gateway, tmp_path: Path) -> AsyncIterator[AgentLine]:
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     files: dict[str, Any] = dict.fromkeys(("certificate_file", "key_file", "ca_file"), tmp_path)
-    settings = Settings(database_url=f"sqlite:///{tmp_path / 'none.db'}", **files)
+    settings = Settings(database_url=f"sqlite:///{tmp_path / 'none.db'}", restate_after=1.0, **files)
     engine = db.open(settings.database_url)
     recorder = Recorder(ResultStore(engine, "a"), OutputStore(engine), Bell(), clock=clock.now, max_output=1 << 20)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -68,11 +74,16 @@ async def line(gateway: Gateway, tmp_path: Path) -> AsyncIterator[AgentLine]:
     engine.dispose()
 
 
+def new_task(task_id: str = "task-1") -> ActiveTask:
+    """A task of agent-1 that nothing is known of yet."""
+    run = Run("run-1", "r1", "", 0, "true", "", {}, None, 300.0, "me", AT)
+    row = Task(task_id, run.id, "t1", "app-1", Line.AGENT, "agent-1", AT)
+    return ActiveTask(row, ActiveRun(run, deadline=float("inf")), adopted=False)
+
+
 async def told(line: AgentLine, gateway: Gateway, *reports: tuple[str, Report]) -> ActiveTask:
     """What becomes of task-1 of agent-1 with these reports."""
-    run = Run("run-1", "r1", "", 0, "true", "", {}, None, 300.0, "me", AT)
-    row = Task("task-1", run.id, "t1", "app-1", Line.AGENT, "agent-1", AT)
-    task = ActiveTask(row, ActiveRun(run, deadline=float("inf")), adopted=False)
+    task = new_task()
     gateway.reports += reports
     line.carry([task])
     await eventually(lambda: task.settled)
@@ -98,3 +109,62 @@ async def test_an_unreadable_journal_ends_a_task_whatever_output_it_promises(lin
     )
     task = await told(line, gateway, ("agent-1", unreadable))
     assert (task.state, task.reason, task.received) == (State.UNKNOWN, "JOURNAL_UNREADABLE", 5)
+
+
+def acknowledged(gateway: Gateway) -> list[tuple[str, int, bool]]:
+    """What the gateway was told is stored."""
+    return [
+        (ack.task_id, ack.offset, ack.final)
+        for request in gateway.requests
+        for orders in request.orders
+        for ack in orders.acks
+    ]
+
+
+async def test_only_what_is_stored_is_acknowledged(line: AgentLine, gateway: Gateway) -> None:
+    task = new_task()
+    gateway.reports.append(
+        ("agent-1", Report(task_id="task-1", state=Report.STATE_RUNNING, output_size=6, data=b"stored"))
+    )
+    line.carry([task])
+    await eventually(lambda: task.received == 6)
+    assert acknowledged(gateway) == []
+    task.stored, task.pending_bytes = 4, 2
+    line.stored(task)
+    await eventually(lambda: acknowledged(gateway) == [("task-1", 4, False)])
+
+
+async def test_what_nobody_answers_is_stated_again(line: AgentLine, gateway: Gateway) -> None:
+    line.carry([new_task()])
+    await eventually(lambda: len(stated(gateway, "task-1")) >= 2)
+    assert all(work for work in stated(gateway, "task-1"))
+
+
+async def test_an_agent_that_never_has_what_it_was_sent_is_sent_it_once_a_tick_and_no_more(
+    line: AgentLine, gateway: Gateway
+) -> None:
+    gateway.always = [("agent-1", Report(task_id="task-1", state=Report.STATE_ABSENT))]
+    began = time.monotonic()
+    line.carry([new_task()])
+    await eventually(lambda: len(stated(gateway, "task-1")) >= 4)
+    assert time.monotonic() - began > 2 * TICK
+
+
+async def test_of_a_task_that_was_dropped_nothing_is_said(line: AgentLine, gateway: Gateway) -> None:
+    task, other = new_task(), new_task("task-2")
+    line.carry([task])
+    line.drop(task)
+    line.carry([other])
+    await eventually(lambda: stated(gateway, "task-2"))
+    assert stated(gateway, "task-1") == []
+
+
+def stated(gateway: Gateway, task_id: str) -> list[bool]:
+    """For each time that a task was stated: whether with its work."""
+    return [
+        batch.HasField("work")
+        for request in gateway.requests
+        for batch in request.batches
+        for task in batch.tasks
+        if task.task_id == task_id
+    ]

@@ -8,7 +8,7 @@ import pytest
 
 from tests.peers.eventually import eventually
 from tests.unit.journal.host import Host, command_line, framed, pids
-from twinline_journal import TaskSpec, frame, run_command
+from twinline_journal import Reason, TaskSpec, forget_command, frame, run_command
 
 VALUES = [
     "plain",
@@ -67,6 +67,23 @@ async def test_the_values_of_a_task_canceled_before_its_start_are_gone_too(host:
     host.file("env").write_text("export SECRET='hush-hush'\n")
     host.journal.cancel("task-1")
     assert not host.file("env").exists()
+
+
+@pytest.mark.parametrize("how", ["forget", "forget by ssh", "sweep"])
+async def test_the_values_of_a_task_interrupted_before_its_start_go_too(host: Host, how: str) -> None:
+    host.file("").mkdir(parents=True)
+    host.file("task").write_text("task-1 0 - 1000 1000 an-earlier-boot\n")
+    host.file("env").write_text("export SECRET='hush-hush'\n")
+    assert host.told().reason is Reason.HOST_REBOOTED
+    match how:
+        case "forget":
+            host.journal.forget("task-1")
+        case "sweep":
+            host.journal.sweep()
+        case _:
+            host.remote(forget_command(["task-1"]))
+    assert not host.file("env").exists()
+    assert host.told().reason is Reason.HOST_REBOOTED
 
 
 async def test_the_runners_own_variables_stay_out(host: Host) -> None:

@@ -1,13 +1,14 @@
 """A task starts at most once, and its script gets what it should."""
 
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from tests.peers.eventually import eventually
 from tests.unit.journal.host import Host, framed, spec
-from twinline_journal import JournalError, State, run_command, status_command
+from twinline_journal import JournalError, Reason, State, run_command, status_command, withdraw_command
 
 
 async def test_a_start_answers_before_the_script_ends(host: Host) -> None:
@@ -29,6 +30,47 @@ async def test_of_twenty_racing_starts_one_runs(host: Host) -> None:
     await host.ended()
     assert (host.folder / "runs").read_text() == "ran\n"
     assert all(status.state is not State.ABSENT for status in statuses)
+
+
+async def test_of_two_supervisors_that_were_held_up_one_starts_the_script(host: Host) -> None:
+    gate, setsid = host.folder / "gate", host.folder / "bin" / "setsid"
+    held = f"(until [ -e '{gate}' ]; do sleep 0.02; done; exec {shutil.which('setsid')} \"$@\") >/dev/null 2>&1 &"
+    setsid.write_text(
+        f"#!/bin/sh\ncase $* in *' supervise '*) {held} ;; *) exec {shutil.which('setsid')} \"$@\" ;; esac\n"
+    )
+    setsid.chmod(0o700)
+    script = f"echo ran >>'{host.folder}/runs'"
+    assert [host.start(script).state for _ in range(2)] == [State.ACCEPTED] * 2
+    gate.touch()
+    await host.ended()
+    await eventually(lambda: host.processes() == [])
+    assert (host.folder / "runs").read_text() == "ran\n"
+
+
+@pytest.mark.parametrize("line", ["agent", "ssh"])
+async def test_what_was_withdrawn_never_starts(host: Host, line: str) -> None:
+    withdraw(host, line)
+    told = host.told()
+    assert (told.state, told.reason, told.started, told.exit_status) == (State.FINISHED, Reason.CANCELED, None, None)
+    assert host.start(f"touch '{host.folder}/ran'") == told
+    assert host.remote(run_command("task-1"), framed(f"touch '{host.folder}/ran'")).returncode == 0
+    assert not (host.folder / "ran").exists()
+
+
+@pytest.mark.parametrize("line", ["agent", "ssh"])
+async def test_what_has_started_cannot_be_withdrawn(host: Host, line: str) -> None:
+    host.start(f"until [ -e '{host.folder}/go' ]; do sleep 0.05; done; echo done")
+    await eventually(lambda: host.told().state is State.RUNNING)
+    withdraw(host, line)
+    (host.folder / "go").touch()
+    assert ((await host.ended()).reason, host.output()) == (Reason.EXITED, b"done\n")
+
+
+def withdraw(host: Host, line: str) -> None:
+    if line == "agent":
+        host.journal.withdraw("task-1")
+    else:
+        assert host.remote(withdraw_command("task-1")).returncode == 0
 
 
 async def test_two_deliveries_by_both_lines_run_once(host: Host) -> None:
