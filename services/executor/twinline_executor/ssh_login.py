@@ -64,9 +64,11 @@ async def log_in(
     try:
         pinned = asyncssh.import_public_key(endpoint.host_key) if endpoint.host_key else None
         options = _options(endpoint, pair, pinned, connect_timeout, keepalive)
+        # Said twice: the options were made without the configuration of our account, and this would read it after all.
         connection, _ = await asyncssh.create_connection(
-            lambda: _Client(pinned.public_data if pinned else b""), endpoint.host, endpoint.port, options=options
-        )
+            lambda: _Client(pinned.public_data if pinned else b""), endpoint.host, endpoint.port,
+            config=None, options=options,
+        )  # fmt: skip
     except (OSError, asyncssh.Error, TimeoutError, ValueError) as error:
         raise _explain(endpoint, error, pair) from error
     return connection
