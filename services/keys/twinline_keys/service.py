@@ -29,6 +29,7 @@ from twinline_kit import ids, pages
 from twinline_kit.auth import TokenVerifier, caller
 from twinline_kit.clock import Clock
 from twinline_kit.errors import InvalidArgument
+from twinline_kit.times import timestamp
 from twinline_kit.tls import Authority, agent_uri
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -194,7 +195,7 @@ class CredentialService(credentials_pb2_grpc.CredentialServiceServicer):
         rows = self._store.named(wanted)
         return credentials_pb2.OpenCredentialsResponse(
             values={row.name: self._sealer.open(CREDENTIAL, row.name, row.sealed) for row in rows},
-            update_times={row.name: convert.timestamp(row.update_time) for row in rows},
+            update_times={row.name: timestamp(row.update_time) for row in rows},
         )
 
 
@@ -223,9 +224,7 @@ class CertificateService(certificates_pb2_grpc.CertificateServiceServicer):
         with audited("sign agent certificate", agent=request.agent_id):
             uri, lifetime = agent_uri(names.agent_id(request.agent_id)), _lifetime(request)
             pem = await to_thread(self._authority.sign, request.certificate_request, uri=uri, lifetime=lifetime)
-            return certificates_pb2.SignAgentCertificateResponse(
-                certificate=pem, expire_time=convert.timestamp(_expiry(pem))
-            )
+            return certificates_pb2.SignAgentCertificateResponse(certificate=pem, expire_time=timestamp(_expiry(pem)))
 
 
 def _registered(public_key: str, fingerprint: str) -> tuple[str, str]:
