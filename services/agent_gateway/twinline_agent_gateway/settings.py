@@ -1,5 +1,7 @@
 """What an operator may set."""
 
+from pathlib import Path
+
 from pydantic_settings import SettingsConfigDict
 
 from twinline_kit.settings import ServiceSettings
@@ -9,6 +11,9 @@ class Settings(ServiceSettings):
     """Read from TWINLINE_AGENT_GATEWAY_* variables. Times are in seconds."""
 
     model_config = SettingsConfigDict(env_prefix="TWINLINE_AGENT_GATEWAY_", frozen=True, extra="forbid")
+
+    enrollment_key_file: Path
+    """Holds the secret that enrolment tokens are derived with, the same for all replicas. Made at the first start."""
 
     replica: str = ""
     """This replica's id; empty: a new random one at each start."""

@@ -62,7 +62,7 @@ class AgentStore:
         self._engine = engine
 
     def prepare(self, agent: Agent) -> Agent:
-        """Store `agent`; or give the one that an earlier call with its request_id made this one's token.
+        """Store `agent`; or give the one that an earlier call with its request_id made, its token good as long as ours.
 
         Raises EnrollmentUsed when that one enrolled or was revoked meanwhile.
         """
@@ -79,7 +79,7 @@ class AgentStore:
                 sa.update(Agent)
                 .where(col(Agent.request_id) == agent.request_id)
                 .where(col(Agent.enroll_time).is_(None), col(Agent.revoked).is_(False))
-                .values(token_hash=agent.token_hash, token_expire_time=agent.token_expire_time)
+                .values(token_expire_time=agent.token_expire_time)
             )
             session.commit()
             if not _changed(renewed):
