@@ -15,7 +15,8 @@ from twinline_agent_gateway.enrollments import Enrollments, load_key
 from twinline_agent_gateway.peers import Peers
 from twinline_agent_gateway.presence import Presence
 from twinline_agent_gateway.router import Router
-from twinline_agent_gateway.service import AgentService, FleetService
+from twinline_agent_gateway.service.agents import AgentService
+from twinline_agent_gateway.service.fleet import FleetService
 from twinline_agent_gateway.settings import Settings
 from twinline_agent_gateway.shepherd import Shepherd
 from twinline_agent_gateway.store import AgentStore, PresenceStore
