@@ -25,6 +25,7 @@ from twinline_kit.clock import Clock
 from twinline_kit.errors import Error, InvalidArgument
 from twinline_kit.ids import new_id
 from twinline_kit.secret_files import SecretFileUnusable
+from twinline_kit.times import duration
 from twinline_kit.tls import requested_key_digest
 
 log = logging.getLogger(__name__)
@@ -106,9 +107,8 @@ class Enrollments:
 
     async def _sign(self, agent_id: str, certificate_request: bytes) -> pb.EnrollResponse:
         request = certificates_pb2.SignAgentCertificateRequest(
-            agent_id=agent_id, certificate_request=certificate_request
+            agent_id=agent_id, certificate_request=certificate_request, lifetime=duration(self._lifetime)
         )
-        request.lifetime.FromTimedelta(self._lifetime)
         try:
             signed = await self._certificates.SignAgentCertificate(request)
         except InvalidArgument:
@@ -116,9 +116,8 @@ class Enrollments:
         except Error as error:
             # Whatever keys has against this service is not the agent's fault, and no reason for it to give up.
             raise SigningUnavailable(f"no certificate now: keys says {error.message}; try again later") from error
-        response = pb.EnrollResponse(agent_id=agent_id, certificate=signed.certificate)
-        response.lifetime.FromTimedelta(signed.expire_time.ToDatetime(UTC) - self._clock())
-        return response
+        left = signed.expire_time.ToDatetime(UTC) - self._clock()
+        return pb.EnrollResponse(agent_id=agent_id, certificate=signed.certificate, lifetime=duration(left))
 
     async def _refusal(self, token_hash: str) -> EnrollmentRefused:
         agent = await asyncio.to_thread(self._store.of_token, token_hash)

@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 
 import grpc.aio
 
@@ -18,6 +19,7 @@ from twinline_agent_gateway.cuts import Cuttable
 from twinline_agent_gateway.outbox import Outbox
 from twinline_kit import values
 from twinline_kit.errors import Error
+from twinline_kit.times import duration
 
 log = logging.getLogger(__name__)
 
@@ -125,10 +127,9 @@ class AgentStream(Cuttable):
     def _take(self) -> pb.GatewayMessage:
         """The next message: as much of what waits as fits."""
         if self._drain is not None and not (self._parcels or self._outbox):
-            message = pb.GatewayMessage()
-            message.drain.come_back_after.FromNanoseconds(int(self._drain * 1e9))
+            drain = pb.Drain(come_back_after=duration(timedelta(seconds=self._drain)))
             self._drain = None
-            return message
+            return pb.GatewayMessage(drain=drain)
         message = pb.GatewayMessage()
         orders = message.orders
         room = MESSAGE

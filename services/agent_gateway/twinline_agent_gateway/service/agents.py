@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from datetime import timedelta
 
 from twinline.agent_gateway.v1 import agents_pb2 as pb
 from twinline.agent_gateway.v1 import agents_pb2_grpc as rpc
@@ -15,6 +16,7 @@ from twinline_agent_gateway.store import Connecting
 from twinline_agent_gateway.streams import AgentStream, Context, Writers
 from twinline_kit.auth import caller
 from twinline_kit.texts import printable
+from twinline_kit.times import duration
 
 log = logging.getLogger(__name__)
 
@@ -74,9 +76,7 @@ class AgentService(rpc.AgentServiceServicer):
             stream.heard = time.monotonic()
 
     def _welcome(self, epoch: int) -> pb.Welcome:
-        welcome = pb.Welcome(epoch=epoch)
-        welcome.heartbeat.FromNanoseconds(int(self._heartbeat * 1e9))
-        return welcome
+        return pb.Welcome(epoch=epoch, heartbeat=duration(timedelta(seconds=self._heartbeat)))
 
 
 def _short(facts: object) -> dict[str, str]:
