@@ -34,7 +34,7 @@ Write = Callable[[pb.DispatchResponse], Awaitable[None]]
 
 
 class DispatchStream(Cuttable):
-    """One of them. Reports wait here, bounded; where they do not fit, the reading from agents waits, or they are shed.
+    """One stream. Reports wait here, bounded; where they do not fit, the reading from agents waits, or they are shed.
 
     To shed is to drop what an agent reports until there is room again, and then to have it asked for anew, as if the
     agent had just connected.

@@ -9,7 +9,7 @@ import grpc.aio
 
 from twinline.agent_gateway.v1 import fleet_pb2 as pb
 from twinline.agent_gateway.v1 import fleet_pb2_grpc as rpc
-from twinline_agent_gateway.outbox import Outbox
+from twinline_agent_gateway.outbox import MOST_ORDERS, Outbox
 from twinline_agent_gateway.router import Router
 from twinline_agent_gateway.store import Location
 from twinline_agent_gateway.streams import MESSAGE, Parcel
@@ -133,9 +133,13 @@ class PeerLink:
         return request
 
     def _take_orders(self, request: pb.DispatchRequest) -> None:
-        for agent_id in list(islice(self._outboxes, _ORDERS)):
-            outbox = self._outboxes[agent_id]
-            outbox.move_into(request.orders.add(agent_id=agent_id))
+        room = MOST_ORDERS
+        for agent_id, outbox in list(islice(self._outboxes.items(), _ORDERS)):
+            if room <= 0:
+                break
+            orders = request.orders.add(agent_id=agent_id)
+            outbox.move_into(orders)
+            room -= len(orders.cancel) + len(orders.acks)
             if not outbox:
                 del self._outboxes[agent_id]
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import grpc.aio
 import pytest
@@ -10,6 +10,7 @@ import pytest
 import twinline_agent_gateway.router
 from tests.service.agent_gateway.running import free_port
 from twinline.agent_gateway.v1 import fleet_pb2 as pb
+from twinline.agent_gateway.v1 import fleet_pb2_grpc
 from twinline_agent_gateway import peers
 from twinline_agent_gateway.dispatch_streams import DispatchStream
 from twinline_agent_gateway.errors import AgentRevoked
@@ -52,12 +53,18 @@ def wanted(*task_ids: str) -> pb.DispatchRequest:
     return pb.DispatchRequest(batches=[pb.DispatchBatch(tasks=tasks)])
 
 
+async def told(dispatcher: DispatchStream) -> pb.DispatchResponse:
+    """The next message."""
+    written: asyncio.Queue[pb.DispatchResponse] = asyncio.Queue()
+    sending = asyncio.ensure_future(dispatcher.send(written.put))
+    response = await asyncio.wait_for(written.get(), 10)
+    sending.cancel()
+    return response
+
+
 async def away(dispatcher: DispatchStream) -> set[str]:
     """The tasks that the next message says were not handed over."""
-    told: asyncio.Queue[pb.DispatchResponse] = asyncio.Queue()
-    sending = asyncio.ensure_future(dispatcher.send(told.put))
-    response = await asyncio.wait_for(told.get(), 10)
-    sending.cancel()
+    response = await told(dispatcher)
     assert {gone.agent_id for gone in response.not_connected} == {"agent-1"}
     return {task_id for gone in response.not_connected for task_id in gone.task_ids}
 
@@ -106,6 +113,29 @@ async def test_all_that_waits_for_a_peer_is_answered_when_it_is_given_up(monkeyp
     await router.dispatch(dispatcher, wanted("task-1", "task-2", "task-3"))
     await link.run(router)
     assert await away(dispatcher) == {"task-1", "task-2", "task-3"}
+
+
+class Shedding(fleet_pb2_grpc.FleetServiceServicer):
+    """A replica that had no room for what its agent reported."""
+
+    async def Dispatch(self, requests: object, context: Any) -> None:  # type: ignore[override]
+        await context.write(pb.DispatchResponse(presence=[pb.AgentPresence(agent_id="agent-1")]))
+        while await context.read() is not grpc.aio.EOF:
+            pass
+
+
+async def test_what_a_peer_had_no_room_for_is_asked_for_again() -> None:
+    server = grpc.aio.server()
+    fleet_pb2_grpc.add_FleetServiceServicer_to_server(Shedding(), server)
+    place = Location(State.CONNECTED, "two", f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}")
+    await server.start()
+    link = PeerLink(place, "one", grpc.aio.insecure_channel)
+    router, dispatcher = Router("one", at_two, lambda _: link), DispatchStream("executor-1", forwarded=False)
+    router.open(dispatcher)
+    line = asyncio.ensure_future(link.run(router))
+    assert [each.agent_id for each in (await told(dispatcher)).presence] == ["agent-1"]
+    line.cancel()
+    await server.stop(0)
 
 
 async def test_of_the_revoked_only_the_latest_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
