@@ -126,7 +126,7 @@ class Shedding(fleet_pb2_grpc.FleetServiceServicer):
 
 async def test_what_a_peer_had_no_room_for_is_asked_for_again() -> None:
     server = grpc.aio.server()
-    fleet_pb2_grpc.add_FleetServiceServicer_to_server(Shedding(), server)
+    fleet_pb2_grpc.add_FleetServiceServicer_to_server(Shedding(), server)  # type: ignore[abstract]
     place = Location(State.CONNECTED, "two", f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}")
     await server.start()
     link = PeerLink(place, "one", grpc.aio.insecure_channel)
