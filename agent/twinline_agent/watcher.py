@@ -18,7 +18,9 @@ from twinline_journal import Journal, Reason, State, Status
 log = logging.getLogger(__name__)
 
 CHUNK = 64 << 10
-MESSAGE = 1 << 20
+MESSAGE = 128 << 10
+"""Bytes of one message, about: a gateway holds one of each agent while an executor is slow."""
+
 WINDOW = 1 << 20
 """Bytes of one task's output that may be on their way without an acknowledgement."""
 
@@ -112,7 +114,7 @@ class Watcher:
         self._sayings.clear()
 
     async def next_reports(self, patience: float) -> list[pb.TaskReport]:
-        """At least one report, at most about 1 MiB of them; none when nothing is to say for `patience` seconds."""
+        """At least one report, about MESSAGE bytes at most; none when nothing is to say for `patience` seconds."""
         until = time.monotonic() + patience
         while True:
             self._wake.clear()

@@ -7,7 +7,7 @@ replica                    the id under which its executor follows runs
 ports.json                 where it listens, kept so that agents find it again after a restart
 authority/  certificates/  our CA, and what each service shows
 data/                      one database a service; instances of the local cloud
-tokens/                    of the first people
+tokens/                    of the first people, and the keys that seal and enrol
 logs/                      JSON lines
 client/                    address, ca.pem, token: all that a client needs
 ```

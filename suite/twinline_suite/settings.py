@@ -29,7 +29,13 @@ def keys(home: Home, listen: Listen) -> twinline_keys.settings.Settings:
 
 def agent_gateway(home: Home, listen: Listen) -> twinline_agent_gateway.settings.Settings:
     """Of the agent gateway."""
-    return _read(twinline_agent_gateway.settings.Settings, home, listen, keys_address=listen.mesh)
+    return _read(
+        twinline_agent_gateway.settings.Settings,
+        home,
+        listen,
+        keys_address=listen.mesh,
+        enrollment_key_file=home.folder / "tokens" / "enrollment",
+    )
 
 
 def executor(home: Home, listen: Listen) -> twinline_executor.settings.Settings:

@@ -70,9 +70,12 @@ async def prepared(it: Installation) -> None:
         admin_token_file=it.folder / "admin", observer_token_file=it.folder / "observer",
     )  # fmt: skip
     a, b = (
-        it.add(f"agent_gateway {name}", keys_address=keys.mesh, replica=f"gateway-{name}", **QUICK_GATEWAY)
+        it.add(
+            f"agent_gateway {name}", keys_address=keys.mesh, replica=f"gateway-{name}",
+            enrollment_key_file=it.folder / "enrollment", **QUICK_GATEWAY,
+        )
         for name in "ab"
-    )
+    )  # fmt: skip
     either = await it.balancer(b.mesh_port, a.mesh_port)
     for name, gateway in (("a", a.mesh), ("b", either)):
         it.add(f"executor {name}", keys_address=keys.mesh, gateway_address=gateway, **QUICK_EXECUTOR)

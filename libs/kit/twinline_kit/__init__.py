@@ -1,1 +1,4 @@
-"""What every Twinline service shares: errors, identity, servers and clients, storage, logs. Names no service."""
+"""What every Twinline service shares: errors, identity, servers and clients, storage, logs.
+
+It imports no service. What it knows of them: their names, as grants, and that `keys` tells whose token it is.
+"""

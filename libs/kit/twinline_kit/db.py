@@ -1,8 +1,6 @@
 """Databases: opening SQLite or PostgreSQL by URL, bringing the schema up to date, and times that stay in UTC."""
 
-import contextlib
 import os
-import secrets
 import sqlite3
 import threading
 import time
@@ -25,6 +23,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.types import TypeDecorator
 
+from twinline_kit import files
 from twinline_kit.errors import FailedPrecondition
 
 _BUSY_TIMEOUT = 30  # seconds to wait for another writer
@@ -127,7 +126,7 @@ def _open_sqlite(url: sa.URL) -> sa.Engine:
     event.listen(engine, "connect", _prepare_sqlite)
     try:
         if not path.exists():
-            _create_private(path)
+            files.create(path, b"")  # for its owner only: it will hold secrets; SQLite's side files get the same mode
         with engine.connect() as connection:
             _try_writing(connection)
     except OSError as error:
@@ -138,21 +137,10 @@ def _open_sqlite(url: sa.URL) -> sa.Engine:
     return engine
 
 
-def _create_private(path: Path) -> None:
-    """Make an empty file for its owner only: it will hold secrets. SQLite gives its side files the same mode."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    # Closed before it has the name: closing a file ends every lock that this process' connections hold on it.
-    os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-    try:
-        with contextlib.suppress(FileExistsError):
-            os.link(draft, path)
-    finally:
-        draft.unlink()
-
-
 def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:
     _use_wal(connection)
-    connection.execute("PRAGMA synchronous=NORMAL")
+    # What was answered must outlive a power cut: a run or a machine whose row is gone would be started again.
+    connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA foreign_keys=ON")
 
 

@@ -1,9 +1,7 @@
 """Certificates: what a process shows (`Identity`), and who signs it (`Authority`)."""
 
-import contextlib
 import hashlib
 import ipaddress
-import os
 import re
 import secrets
 from collections.abc import Sequence
@@ -17,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from twinline_kit import clock
+from twinline_kit import clock, files
 from twinline_kit.auth import Kind
 from twinline_kit.errors import FailedPrecondition, InvalidArgument
 
@@ -99,10 +97,10 @@ class Authority:
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not (folder / "ca.key").exists():
-                _write_new(folder / "ca.key", _pem(ec.generate_private_key(ec.SECP256R1())), mode=0o600)
+                files.create(folder / "ca.key", _pem(ec.generate_private_key(ec.SECP256R1())))
             if not (folder / "ca.pem").exists():
                 certificate = _self_signed(_load_key(folder / "ca.key"))
-                _write_new(folder / "ca.pem", certificate.public_bytes(serialization.Encoding.PEM), mode=0o644)
+                files.create(folder / "ca.pem", certificate.public_bytes(serialization.Encoding.PEM), mode=0o644)
         except OSError as error:
             why = (error.strerror or "unknown error").lower()
             text = f"cannot make a certificate authority in {folder}: {why}; choose a folder that can be written"
@@ -241,18 +239,3 @@ def _read(path: Path) -> bytes:
     except OSError as error:
         text = f"cannot read {path}: {(error.strerror or 'unknown error').lower()}; check the path and its owner"
         raise CertificateUnusable(text, path=str(path)) from error
-
-
-def _write_new(path: Path, data: bytes, *, mode: int) -> None:
-    """Let `path` appear complete and with its mode, or leave the one that another process made meanwhile."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        with contextlib.suppress(FileExistsError):
-            os.link(draft, path)
-    finally:
-        draft.unlink()

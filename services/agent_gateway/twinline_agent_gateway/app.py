@@ -11,11 +11,12 @@ import sqlalchemy as sa
 
 from twinline.agent_gateway.v1 import agents_pb2_grpc, fleet_pb2_grpc
 from twinline_agent_gateway import access, shepherd
-from twinline_agent_gateway.enrollments import Enrollments
+from twinline_agent_gateway.enrollments import Enrollments, load_key
 from twinline_agent_gateway.peers import Peers
 from twinline_agent_gateway.presence import Presence
 from twinline_agent_gateway.router import Router
-from twinline_agent_gateway.service import AgentService, FleetService
+from twinline_agent_gateway.service.agents import AgentService
+from twinline_agent_gateway.service.fleet import FleetService
 from twinline_agent_gateway.settings import Settings
 from twinline_agent_gateway.shepherd import Shepherd
 from twinline_agent_gateway.store import AgentStore, PresenceStore
@@ -55,8 +56,8 @@ async def build(settings: Settings) -> AsyncIterator[App]:
 
 def _app(settings: Settings, replica: str, engine: sa.Engine, presence: Presence, keys: grpc.aio.Channel) -> App:
     store = AgentStore(engine)
-    lifetime = timedelta(seconds=settings.certificate_lifetime)
-    enrollments = Enrollments(store, keys, lifetime=lifetime, clock=clock.now)
+    key, lifetime = load_key(settings.enrollment_key_file), timedelta(seconds=settings.certificate_lifetime)
+    enrollments = Enrollments(store, keys, key=key, lifetime=lifetime, clock=clock.now)
     peers = Peers(replica, partial(mesh_channel, identity=settings.identity()))
     router = Router(replica, presence.locate, peers.link)
     writers = Writers(shepherd.silent())

@@ -1,12 +1,9 @@
 """Between rows and protos."""
 
-from datetime import datetime
-
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from twinline.agent_gateway.v1 import fleet_pb2 as pb
 from twinline_agent_gateway.models import Known
 from twinline_agent_gateway.states import State
+from twinline_kit.times import timestamp
 
 _STATES = {
     State.NEVER_ENROLLED: pb.Agent.STATE_NEVER_ENROLLED,
@@ -31,15 +28,7 @@ def to_agent(known: Known) -> pb.Agent:
         version=agent.version,
         facts=agent.facts,
         replica=agent.replica if connected else "",
-        enroll_time=_moment(agent.enroll_time),
-        connect_time=_moment(agent.connect_time),
-        last_seen_time=_moment(agent.last_seen_time),
+        enroll_time=timestamp(agent.enroll_time),
+        connect_time=timestamp(agent.connect_time),
+        last_seen_time=timestamp(agent.last_seen_time),
     )
-
-
-def _moment(at: datetime | None) -> Timestamp | None:
-    if at is None:
-        return None
-    moment = Timestamp()
-    moment.FromDatetime(at)
-    return moment

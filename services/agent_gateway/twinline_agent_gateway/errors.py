@@ -42,9 +42,15 @@ class EnrollmentRefused(PermissionDenied):
 
 
 class EnrollmentUsed(FailedPrecondition):
-    """The enrolment that a repeated request_id names was used already, so it gets no other token."""
+    """The enrolment that a repeated request_id names was used already, so its token is not told again."""
 
     reason = "ENROLLMENT_USED"
+
+
+class EnrollmentKeyDiffers(FailedPrecondition):
+    """The token of a repeated request_id was derived with another enrolment key than this replica has."""
+
+    reason = "ENROLLMENT_KEY_DIFFERS"
 
 
 class StreamFenced(Conflict):

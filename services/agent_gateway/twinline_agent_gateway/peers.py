@@ -9,6 +9,7 @@ import grpc.aio
 
 from twinline.agent_gateway.v1 import fleet_pb2 as pb
 from twinline.agent_gateway.v1 import fleet_pb2_grpc as rpc
+from twinline_agent_gateway.outbox import MOST_ORDERS, Outbox
 from twinline_agent_gateway.router import Router
 from twinline_agent_gateway.store import Location
 from twinline_agent_gateway.streams import MESSAGE, Parcel
@@ -38,8 +39,7 @@ class PeerLink:
         self._replica = replica
         self._dial = dial
         self._parcels: dict[str, tuple[str, Parcel]] = {}
-        self._cancels: dict[str, dict[str, None]] = {}
-        self._acks: dict[str, dict[str, tuple[int, bool]]] = {}
+        self._outboxes: dict[str, Outbox] = {}
         self._wake = asyncio.Event()
         self.open = True
 
@@ -58,13 +58,7 @@ class PeerLink:
 
     def order(self, orders: pb.AgentOrders) -> None:
         """Have cancels and acknowledgements handed over."""
-        if orders.cancel:
-            self._cancels.setdefault(orders.agent_id, {}).update(dict.fromkeys(orders.cancel))
-        if orders.acks:
-            acks = self._acks.setdefault(orders.agent_id, {})
-            for ack in orders.acks:
-                offset, final = acks.get(ack.task_id, (0, False))
-                acks[ack.task_id] = (max(offset, ack.offset), final or ack.final)
+        self._outboxes.setdefault(orders.agent_id, Outbox()).add(orders)
         self._wake.set()
 
     async def run(self, router: Router) -> None:
@@ -101,7 +95,9 @@ class PeerLink:
             sender = group.create_task(self._send(call.write))
             while isinstance(message := await call.read(), pb.DispatchResponse):
                 for each in message.reports:
-                    await router.accept(each.agent_id, each.reports)
+                    await router.accept(each.agent_id, each)
+                for present in message.presence:
+                    router.tell_presence(present.agent_id)
                 for gone in message.not_connected:
                     router.away(self, gone.agent_id, gone.task_ids, gone.state)
             sender.cancel()
@@ -111,7 +107,7 @@ class PeerLink:
         while True:
             await self._wake.wait()
             request = self._take()
-            if not (self._parcels or self._cancels or self._acks):
+            if not (self._parcels or self._outboxes):
                 self._wake.clear()
             if request.batches or request.orders:
                 await write(request)
@@ -140,10 +136,15 @@ class PeerLink:
         return request
 
     def _take_orders(self, request: pb.DispatchRequest) -> None:
-        for agent_id in list(islice(self._cancels.keys() | self._acks.keys(), _ORDERS)):
-            orders = request.orders.add(agent_id=agent_id, cancel=self._cancels.pop(agent_id, {}))
-            for task_id, (offset, final) in self._acks.pop(agent_id, {}).items():
-                orders.acks.add(task_id=task_id, offset=offset, final=final)
+        room = MOST_ORDERS
+        for agent_id, outbox in list(islice(self._outboxes.items(), _ORDERS)):
+            if room <= 0:
+                break
+            orders = request.orders.add(agent_id=agent_id)
+            outbox.move_into(orders)
+            room -= len(orders.cancel) + len(orders.acks)
+            if not outbox:
+                del self._outboxes[agent_id]
 
 
 class Peers:

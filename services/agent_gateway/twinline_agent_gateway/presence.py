@@ -7,10 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TypeVar
 
-from sqlalchemy.exc import DataError
-
 from twinline_agent_gateway.errors import AgentRevoked, AgentUnknown, GatewayStopping, PresenceUnavailable, StreamFenced
-from twinline_agent_gateway.store import Admission, Change, Connecting, Location, PresenceStore
+from twinline_agent_gateway.store import Admission, Change, Connecting, Location, PresenceStore, RowRefused
 from twinline_kit import loops
 from twinline_kit.clock import Clock
 
@@ -159,7 +157,7 @@ class Presence:
         try:
             admissions = await self._call(lambda: self._store.connect(agents, replica=self._replica, at=self._clock()))
         except Exception as error:
-            if isinstance(error, DataError) and len(agents) > 1:
+            if isinstance(error, RowRefused) and len(agents) > 1:
                 await self._admit_in_halves(list(latest.values()))
                 return
             log.exception("arrivals not written", extra={"count": len(agents), "agent": agents[0].agent_id})

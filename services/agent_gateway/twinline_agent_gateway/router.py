@@ -2,17 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
-from weakref import WeakSet
-
-from opentelemetry.metrics import CallbackOptions, Observation
+from typing import NamedTuple, Protocol
 
 from twinline.agent_gateway.v1 import agents_pb2
 from twinline.agent_gateway.v1 import fleet_pb2 as pb
 from twinline_agent_gateway.convert import to_state
-from twinline_agent_gateway.dispatch import Dispatcher
+from twinline_agent_gateway.dispatch_streams import DispatchStream
 from twinline_agent_gateway.errors import AgentRevoked, StreamFenced
 from twinline_agent_gateway.states import State
 from twinline_agent_gateway.store import Change, Location
@@ -26,11 +23,21 @@ log = logging.getLogger(__name__)
 MOST_ROUTES = 1_000_000
 """Tasks whose reports can be routed at once."""
 
+MOST_HELD = 64 << 20
+"""Bytes of agents' messages that may wait here for room on dispatch streams; reports beyond that are shed."""
+
+MOST_REVOKED = 10_000
+"""Agents that are known as revoked without a look at the database: for those that are being let in meanwhile."""
+
 _BREATHE = 500
 """Tasks that are handed over before other work gets its turn."""
 
 _OVER = frozenset({agents_pb2.TaskReport.STATE_REJECTED, agents_pb2.TaskReport.STATE_ABSENT})
 _NO_ENV: Mapping[str, str] = {}
+
+_CONNECTED = telemetry.meter().create_up_down_counter(
+    "twinline.agents.connected", "{agent}", "Agents whose stream this replica holds"
+)
 
 Locate = Callable[[Sequence[str]], Awaitable[Mapping[str, Location]]]
 
@@ -52,6 +59,16 @@ class Peer(Protocol):
         ...
 
 
+class Route(NamedTuple):
+    """Where a task's reports go."""
+
+    dispatcher: DispatchStream
+    agent_id: str
+    """The only one that may report on it."""
+    peer: Peer | None
+    """The replica that it was forwarded to."""
+
+
 class Router:
     """The streams of this replica, and for each task the dispatcher that its reports go to. In memory only."""
 
@@ -61,17 +78,13 @@ class Router:
         self._locate = locate
         self._link = link
         self._streams: dict[str, AgentStream] = {}
-        self._routes: dict[str, tuple[Dispatcher, str]] = {}
-        self._dispatchers: dict[tuple[str, bool], Dispatcher] = {}
+        self._routes: dict[str, Route] = {}
+        self._dispatchers: dict[tuple[str, bool], DispatchStream] = {}
         self._elsewhere: dict[str, Peer] = {}
-        self._revoked: set[str] = set()
-        _routers.add(self)
+        self._revoked: dict[str, None] = {}
+        self._held = 0
 
     # --- streams
-
-    def connected(self) -> Observation:
-        """How many agents are connected here, as a measurement."""
-        return Observation(len(self._streams), {"replica": self._replica})
 
     def streams(self) -> list[AgentStream]:
         """All agents connected here."""
@@ -89,15 +102,18 @@ class Router:
             raise _fenced(stream)
         if other:
             other.cut(_fenced(other))
+        else:
+            _CONNECTED.add(1, {"replica": self._replica})
         self._streams[stream.agent_id] = stream
         self._elsewhere.pop(stream.agent_id, None)
-        self._tell_presence(stream.agent_id)
+        self.tell_presence(stream.agent_id)
 
     def detach(self, stream: AgentStream) -> None:
         """Let it get no more."""
         stream.close()
         if self._streams.get(stream.agent_id) is stream:
             del self._streams[stream.agent_id]
+            _CONNECTED.add(-1, {"replica": self._replica})
 
     def changed(self, change: Change) -> None:
         """Take in what another replica wrote: an agent connected there, or was revoked."""
@@ -111,17 +127,25 @@ class Router:
             if (peer := self._elsewhere.get(change.agent_id)) and peer.replica != change.replica:
                 del self._elsewhere[change.agent_id]
             if change.connected:
-                self._tell_presence(change.agent_id)
+                self.tell_presence(change.agent_id)
 
     def revoked(self, agent_id: str) -> None:
         """Cut an agent that was ended for good."""
-        self._revoked.add(agent_id)
+        self._revoked[agent_id] = None
+        if len(self._revoked) > MOST_REVOKED:
+            del self._revoked[next(iter(self._revoked))]
         if stream := self._streams.get(agent_id):
             stream.cut(_revoked(agent_id))
 
+    def tell_presence(self, agent_id: str) -> None:
+        """Have all that is wanted of an agent stated again: it connected, or what it said was lost."""
+        for dispatcher in self._dispatchers.values():
+            if not dispatcher.forwarded:
+                dispatcher.tell_presence(agent_id)
+
     # --- dispatchers
 
-    def open(self, dispatcher: Dispatcher) -> None:
+    def open(self, dispatcher: DispatchStream) -> None:
         """Let a dispatcher in; an older stream of the same one is cut."""
         key = (dispatcher.name, dispatcher.forwarded)
         if older := self._dispatchers.get(key):
@@ -129,20 +153,20 @@ class Router:
             self.close(older)
         self._dispatchers[key] = dispatcher
 
-    def close(self, dispatcher: Dispatcher) -> None:
+    def close(self, dispatcher: DispatchStream) -> None:
         """Forget a dispatcher and its routes; reports that still come for it are dropped."""
         dispatcher.close()
         key = (dispatcher.name, dispatcher.forwarded)
         if self._dispatchers.get(key) is dispatcher:
             del self._dispatchers[key]
-        self._routes = {task_id: route for task_id, route in self._routes.items() if route[0] is not dispatcher}
+        self._routes = {task_id: route for task_id, route in self._routes.items() if route.dispatcher is not dispatcher}
 
     def send_away(self, why: Error) -> None:
         """End all dispatch streams: this replica is going away."""
         for dispatcher in self._dispatchers.values():
             dispatcher.cut(why)
 
-    async def dispatch(self, dispatcher: Dispatcher, request: pb.DispatchRequest) -> None:
+    async def dispatch(self, dispatcher: DispatchStream, request: pb.DispatchRequest) -> None:
         """Do what a dispatcher wants. What is not here is looked up once for the whole request."""
         not_here: list[tuple[str, Parcel]] = []
         count = 0
@@ -166,60 +190,74 @@ class Router:
         for orders in request.orders:
             self._order(dispatcher, orders)
 
-    async def accept(self, agent_id: str, reports: Iterable[agents_pb2.TaskReport]) -> int:
+    async def accept(self, agent_id: str, said: agents_pb2.Report | pb.AgentReport) -> int:
         """Pass an agent's reports up; waits while a dispatcher takes no more. Answers how many were forged.
 
         An agent reports only on tasks that were delivered to it: the others' results are not for it to write.
         """
-        forged = 0
-        for report in reports:
-            route = self._routes.get(report.task_id)
-            if route is None:
-                continue
-            dispatcher, its_agent = route
-            if its_agent != agent_id:
-                forged += 1
-                continue
-            if dispatcher.full:
-                await dispatcher.room()
-            if report.state in _OVER:
-                self._routes.pop(report.task_id, None)
-            dispatcher.report(agent_id, report)
-        return forged
+        size = said.ByteSize()
+        self._held += size
+        try:
+            return await self._pass_up(agent_id, said.reports)
+        finally:
+            self._held -= size
 
     # --- peers
 
     def peer_back(self, peer: Peer) -> None:
         """The line to a peer was cut and is back: what was wanted of its agents must be stated again."""
         for agent_id in [agent_id for agent_id, where in self._elsewhere.items() if where is peer]:
-            self._tell_presence(agent_id)
+            self.tell_presence(agent_id)
 
     def peer_gone(self, peer: Peer) -> None:
         """A peer is gone for good; its agents are looked for anew."""
         self._elsewhere = {agent_id: where for agent_id, where in self._elsewhere.items() if where is not peer}
 
     def away(self, peer: Peer, agent_id: str, task_ids: Iterable[str], state: "pb.Agent.State.ValueType") -> None:
-        """A peer could not hand these tasks over. It has no say on agents that are looked for elsewhere by now."""
-        if self._elsewhere.get(agent_id) is not peer:
-            return
-        del self._elsewhere[agent_id]
+        """A peer could not hand these tasks over. It has no say on tasks that went another way by now."""
+        if self._elsewhere.get(agent_id) is peer:
+            del self._elsewhere[agent_id]
         for task_id in task_ids:
-            if route := self._routes.pop(task_id, None):
-                route[0].tell_away(agent_id, task_id, state)
+            if (route := self._routes.get(task_id)) and route.peer is peer and route.agent_id == agent_id:
+                del self._routes[task_id]
+                route.dispatcher.tell_away(agent_id, task_id, state)
 
     # --- inside
 
-    def _hand(self, dispatcher: Dispatcher, stream: AgentStream, parcel: Parcel) -> None:
+    async def _pass_up(self, agent_id: str, reports: Iterable[agents_pb2.TaskReport]) -> int:
+        forged = 0
+        for report in reports:
+            route = self._routes.get(report.task_id)
+            if route is None:
+                continue
+            if route.agent_id != agent_id:
+                forged += 1
+            elif await self._fits(route.dispatcher, agent_id):
+                if report.state in _OVER:
+                    self._routes.pop(report.task_id, None)
+                route.dispatcher.report(agent_id, report)
+        return forged
+
+    async def _fits(self, dispatcher: DispatchStream, agent_id: str) -> bool:
+        """Wait for room on the stream; False when the agent's reports are shed."""
+        if dispatcher.full and not dispatcher.sheds(agent_id):
+            if self._held > MOST_HELD:
+                dispatcher.shed(agent_id)
+            else:
+                await dispatcher.room()
+        return not dispatcher.sheds(agent_id)
+
+    def _hand(self, dispatcher: DispatchStream, stream: AgentStream, parcel: Parcel) -> None:
         agent_id, task_id = stream.agent_id, parcel.task_id
         if parcel.env:
             env = traced(parcel.env, agent_id=agent_id, task_id=task_id)
             parcel = replace(parcel, env=env)
         if stream.deliver(parcel):
-            self._routes[task_id] = (dispatcher, agent_id)
+            self._routes[task_id] = Route(dispatcher, agent_id, None)
         else:
             self._refuse(dispatcher, agent_id, task_id, _TOO_MANY)
 
-    async def _dispatch_elsewhere(self, dispatcher: Dispatcher, parcels: Sequence[tuple[str, Parcel]]) -> None:
+    async def _dispatch_elsewhere(self, dispatcher: DispatchStream, parcels: Sequence[tuple[str, Parcel]]) -> None:
         places = await self._locate(list({agent_id for agent_id, _ in parcels}))
         for agent_id, parcel in parcels:
             place = places.get(agent_id)
@@ -234,16 +272,16 @@ class Router:
             else:
                 self._forward(dispatcher, place, agent_id, parcel)
 
-    def _forward(self, dispatcher: Dispatcher, place: Location, agent_id: str, parcel: Parcel) -> None:
+    def _forward(self, dispatcher: DispatchStream, place: Location, agent_id: str, parcel: Parcel) -> None:
         peer = self._elsewhere[agent_id] = self._link(place)
         if peer.deliver(agent_id, parcel):
-            self._routes[parcel.task_id] = (dispatcher, agent_id)
+            self._routes[parcel.task_id] = Route(dispatcher, agent_id, peer)
         else:
             self._refuse(dispatcher, agent_id, parcel.task_id, _TOO_MANY)
 
-    def _order(self, dispatcher: Dispatcher, orders: pb.AgentOrders) -> None:
+    def _order(self, dispatcher: DispatchStream, orders: pb.AgentOrders) -> None:
         for ack in orders.acks:
-            if ack.final and (route := self._routes.get(ack.task_id)) and route[0] is dispatcher:
+            if ack.final and (route := self._routes.get(ack.task_id)) and route.dispatcher is dispatcher:
                 del self._routes[ack.task_id]
         # An agent that is nowhere needs no orders: when it is back, all is stated again.
         if stream := self._streams.get(orders.agent_id):
@@ -251,17 +289,12 @@ class Router:
         elif (peer := self._elsewhere.get(orders.agent_id)) and not dispatcher.forwarded:
             peer.order(orders)
 
-    def _tell_presence(self, agent_id: str) -> None:
-        for dispatcher in self._dispatchers.values():
-            if not dispatcher.forwarded:
-                dispatcher.tell_presence(agent_id)
-
     def _no_route_left(self, parcel: Parcel) -> str:
         if len(self._routes) < MOST_ROUTES or parcel.task_id in self._routes:
             return ""
         return f"this gateway routes {MOST_ROUTES} tasks already: let some of them end, then run this one again"
 
-    def _refuse(self, dispatcher: Dispatcher, agent_id: str, task_id: str, why: str) -> None:
+    def _refuse(self, dispatcher: DispatchStream, agent_id: str, task_id: str, why: str) -> None:
         state = agents_pb2.TaskReport.STATE_REJECTED
         dispatcher.report(agent_id, agents_pb2.TaskReport(task_id=task_id, state=state, message=why))
 
@@ -288,17 +321,3 @@ def _revoked(agent_id: str) -> AgentRevoked:
 
 def _fenced(stream: AgentStream) -> StreamFenced:
     return StreamFenced(f"agent {stream.agent_id} opened another stream", agent=stream.agent_id)
-
-
-_routers: WeakSet[Router] = WeakSet()  # the suite, and tests, have several in a process, or one after the other
-
-
-def observe_connected(_: CallbackOptions) -> Iterator[Observation]:
-    """What is measured of each replica in this process."""
-    for router in list(_routers):
-        yield router.connected()
-
-
-telemetry.meter().create_observable_gauge(
-    "twinline.agents.connected", [observe_connected], "{agent}", "agents whose stream this replica holds"
-)

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DataError, IntegrityError
 from sqlmodel import Session, col, select
 
 from twinline_agent_gateway.errors import AgentNotFound, AgentRevoked, EnrollmentUsed
@@ -15,6 +15,10 @@ from twinline_agent_gateway.states import State, state_of
 
 _MOST_NAMED = 1000
 _KEEP_DEAD_REPLICAS = timedelta(days=1)
+
+
+class RowRefused(Exception):
+    """The database does not take what one of the rows holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,7 @@ class AgentStore:
         self._engine = engine
 
     def prepare(self, agent: Agent) -> Agent:
-        """Store `agent`; or give the one that an earlier call with its request_id made this one's token.
+        """Store `agent`; or give the one that an earlier call with its request_id made, its token good as long as ours.
 
         Raises EnrollmentUsed when that one enrolled or was revoked meanwhile.
         """
@@ -79,7 +83,7 @@ class AgentStore:
                 sa.update(Agent)
                 .where(col(Agent.request_id) == agent.request_id)
                 .where(col(Agent.enroll_time).is_(None), col(Agent.revoked).is_(False))
-                .values(token_hash=agent.token_hash, token_expire_time=agent.token_expire_time)
+                .values(token_expire_time=agent.token_expire_time)
             )
             session.commit()
             if not _changed(renewed):
@@ -155,7 +159,10 @@ class PresenceStore:
         self._engine = engine
 
     def connect(self, arrivals: Sequence[Connecting], *, replica: str, at: datetime) -> dict[str, Admission]:
-        """Give each agent its next epoch. Unknown ones are missing from the answer. No agent may be named twice."""
+        """Give each agent its next epoch. Unknown ones are missing from the answer. No agent may be named twice.
+
+        Raises RowRefused, and has written nothing then.
+        """
         with Session(self._engine) as session:
             number = _next_change(session)
             rows = [
@@ -176,7 +183,10 @@ class PresenceStore:
                     facts=sa.bindparam("new_facts"),
                 )
             )
-            session.connection().execute(taken, rows)
+            try:
+                session.connection().execute(taken, rows)
+            except DataError as error:
+                raise RowRefused(str(error.orig)) from error
             admitted = {
                 agent_id: Admission(epoch, revoked)
                 for ids in _slices([each.agent_id for each in arrivals])

@@ -9,13 +9,17 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from datetime import timedelta
 
 import grpc.aio
 
 from twinline.agent_gateway.v1 import agents_pb2 as pb
+from twinline.agent_gateway.v1 import fleet_pb2
+from twinline_agent_gateway.cuts import Cuttable
+from twinline_agent_gateway.outbox import Outbox
 from twinline_kit import values
 from twinline_kit.errors import Error
+from twinline_kit.times import duration
 
 log = logging.getLogger(__name__)
 
@@ -28,9 +32,6 @@ MAX_WORK = 4 << 20
 
 MESSAGE = 4 << 20
 """Bytes after which nothing more is put into a message; with the largest task on top it stays below 16 MiB."""
-
-MOST_ORDERS = 10_000
-"""Cancels and acknowledgements in one message."""
 
 Context = grpc.aio.ServicerContext[pb.AgentMessage, pb.GatewayMessage]
 
@@ -47,16 +48,16 @@ class Parcel:
     withdraw: bool = False
 
 
-class AgentStream:
+class AgentStream(Cuttable):
     """One connected agent."""
 
     __slots__ = (
-        "_acks", "_cancels", "_closed", "_context", "_cut_with", "_drain", "_parcels", "_queue", "_queued", "_task",
+        "_closed", "_context", "_drain", "_outbox", "_parcels", "_queue", "_queued",
         "agent_id", "epoch", "forged", "heard", "writing_since",
     )  # fmt: skip
 
     def __init__(self, agent_id: str, epoch: int, context: Context, queue: "asyncio.Queue[AgentStream]") -> None:
-        """Belongs to the task that makes it, which is the one that `cut` ends."""
+        super().__init__()
         self.agent_id = agent_id
         self.epoch = epoch
         self.heard = time.monotonic()
@@ -65,13 +66,10 @@ class AgentStream:
         """Reports on tasks that were not delivered to it."""
         self.writing_since: float | None = None
         self._context = context
-        self._task = asyncio.current_task()
-        self._cut_with: Error | None = None
         self._queue = queue
         self._queued = False
         self._parcels: dict[str, Parcel] = {}
-        self._cancels: dict[str, None] = {}
-        self._acks: dict[str, tuple[int, bool]] = {}
+        self._outbox = Outbox()
         self._drain: float | None = None
         self._closed = False
 
@@ -83,13 +81,9 @@ class AgentStream:
         self._mark()
         return True
 
-    def order(self, orders: Any) -> None:
-        """Have cancels and acknowledgements (of an AgentOrders) handed over."""
-        for task_id in orders.cancel:
-            self._cancels[task_id] = None
-        for ack in orders.acks:
-            offset, final = self._acks.get(ack.task_id, (0, False))
-            self._acks[ack.task_id] = (max(offset, ack.offset), final or ack.final)
+    def order(self, orders: fleet_pb2.AgentOrders) -> None:
+        """Have cancels and acknowledgements handed over."""
+        self._outbox.add(orders)
         self._mark()
 
     def drain(self, come_back_after: float) -> None:
@@ -101,18 +95,6 @@ class AgentStream:
     def idle(self) -> bool:
         """Whether nothing waits and nothing is being written."""
         return not self._queued and self.writing_since is None
-
-    def cut(self, why: Error) -> None:
-        """End the stream with this error."""
-        if self._cut_with is None and self._task is not None:
-            self._cut_with = why
-            self._task.cancel()
-
-    def was_cut(self) -> Error | None:
-        """Why `cut` ended the stream; None when the agent, or the line, did."""
-        if self._cut_with is not None and self._task is not None:
-            self._task.uncancel()
-        return self._cut_with
 
     async def write(self) -> None:
         """Write what waits, as one message. Only one writer at a time comes here."""
@@ -126,15 +108,14 @@ class AgentStream:
         finally:
             self.writing_since = None
             self._queued = False
-            if self._parcels or self._cancels or self._acks or self._drain is not None:
+            if self._parcels or self._outbox or self._drain is not None:
                 self._mark()
 
     def close(self) -> None:
         """Drop what waits, and what comes: nothing can be written any more."""
         self._closed = True
         self._parcels.clear()
-        self._cancels.clear()
-        self._acks.clear()
+        self._outbox.clear()
         self._drain = None
 
     def _mark(self) -> None:
@@ -146,11 +127,10 @@ class AgentStream:
 
     def _take(self) -> pb.GatewayMessage:
         """The next message: as much of what waits as fits."""
-        if self._drain is not None and not (self._parcels or self._cancels or self._acks):
-            message = pb.GatewayMessage()
-            message.drain.come_back_after.FromNanoseconds(int(self._drain * 1e9))
+        if self._drain is not None and not (self._parcels or self._outbox):
+            drain = pb.Drain(come_back_after=duration(timedelta(seconds=self._drain)))
             self._drain = None
-            return message
+            return pb.GatewayMessage(drain=drain)
         message = pb.GatewayMessage()
         orders = message.orders
         room = MESSAGE
@@ -158,11 +138,7 @@ class AgentStream:
             task_id, parcel = next(iter(self._parcels.items()))
             del self._parcels[task_id]
             room -= _add(orders, parcel)
-        while self._cancels and len(orders.cancel) < MOST_ORDERS:
-            orders.cancel.append(self._cancels.popitem()[0])
-        while self._acks and len(orders.acks) < MOST_ORDERS:
-            task_id, (offset, final) = self._acks.popitem()
-            orders.acks.add(task_id=task_id, offset=offset, final=final)
+        self._outbox.move_into(orders)
         return message
 
 

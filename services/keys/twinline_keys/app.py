@@ -11,7 +11,10 @@ from twinline.keys.v1 import certificates_pb2_grpc, cloud_keys_pb2_grpc, credent
 from twinline_keys import access, startup
 from twinline_keys.people import StoredTokens
 from twinline_keys.sealing import Sealer
-from twinline_keys.service import CertificateService, CloudKeyService, CredentialService, PeopleService
+from twinline_keys.service.certificates import CertificateService
+from twinline_keys.service.cloud_keys import CloudKeyService
+from twinline_keys.service.credentials import CredentialService
+from twinline_keys.service.people import PeopleService
 from twinline_keys.settings import Settings
 from twinline_keys.store import CloudKeyStore, CredentialStore, PeopleStore, SealStore
 from twinline_kit import clock, db

@@ -1,12 +1,9 @@
 """Rows to messages."""
 
-from datetime import datetime
-
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from twinline.keys.v1 import cloud_keys_pb2, credentials_pb2, people_pb2
 from twinline_keys.models import CloudKey, Credential
 from twinline_kit.auth import Caller, Grant
+from twinline_kit.times import timestamp
 
 
 def cloud_key(row: CloudKey) -> cloud_keys_pb2.CloudKey:
@@ -18,7 +15,7 @@ def cloud_key(row: CloudKey) -> cloud_keys_pb2.CloudKey:
         fingerprint=row.fingerprint,
         has_material=row.sealed is not None,
         create_time=timestamp(row.create_time),
-        material_time=timestamp(row.material_time) if row.material_time else None,
+        material_time=timestamp(row.material_time),
     )
 
 
@@ -31,10 +28,3 @@ def person(caller: Caller) -> people_pb2.Person:
     """A caller who presented a token."""
     role = people_pb2.ROLE_ADMIN if Grant.ADMIN in caller.grants else people_pb2.ROLE_OBSERVER
     return people_pb2.Person(name=caller.name, role=role)
-
-
-def timestamp(at: datetime) -> Timestamp:
-    """The message for a moment."""
-    message = Timestamp()
-    message.FromDatetime(at)
-    return message

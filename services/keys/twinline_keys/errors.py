@@ -51,12 +51,6 @@ class TokenUnknown(Unauthenticated):
     reason = "TOKEN_UNKNOWN"
 
 
-class SecretFileUnusable(FailedPrecondition):
-    """A file that holds a secret is missing, readable by others, or not what it should be."""
-
-    reason = "SECRET_FILE_UNUSABLE"
-
-
 class SealingKeyWrong(FailedPrecondition):
     """The key-encryption key is not the one that the stored records were sealed with."""
 

@@ -18,8 +18,9 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from twinline_keys import secret_files
-from twinline_keys.errors import SealBroken, SecretFileUnusable
+from twinline_keys.errors import SealBroken
+from twinline_kit import secret_files
+from twinline_kit.secret_files import SecretFileUnusable
 
 VERSION = b"\x01"
 KEY_SIZE = 32

@@ -4,12 +4,13 @@ import secrets
 from contextlib import closing
 from pathlib import Path
 
-from twinline_keys import secret_files
-from twinline_keys.errors import ClearMaterialStored, SealingKeyWrong, SecretFileUnusable
+from twinline_keys.errors import ClearMaterialStored, SealingKeyWrong
 from twinline_keys.models import Role
 from twinline_keys.people import token_hash
 from twinline_keys.sealing import Sealer, form_of_seal, load_kek
 from twinline_keys.store import PeopleStore, SealStore
+from twinline_kit import secret_files
+from twinline_kit.secret_files import SecretFileUnusable
 
 CANARY_KIND, CANARY_NAME, CANARY_WORDS = "canary", "canary", b"this opens with the right key-encryption key"
 CLEAR_MARKS = (b"PRIVATE KEY", b"openssh-key-v1", b"PuTTY-User-Key-File")

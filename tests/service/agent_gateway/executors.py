@@ -49,6 +49,8 @@ class Executor:
         self.reads.set()
         self.tasks: dict[str, Stored] = {}
         self.present: list[str] = []
+        self.restates: dict[str, list[str]] = {}
+        """Tasks by agent that are stated again when the agent is present."""
         self.not_connected: dict[str, str] = {}
         self.ended: Error | None = None
         self._call: Any = None
@@ -72,6 +74,8 @@ class Executor:
 
     async def state(self, agent_id: str, *task_ids: str, script: str | bytes | None = None, **more: Any) -> None:
         """State that these tasks are wanted; without a script only their reports."""
+        if not task_ids:
+            return
         work = None
         if script is not None:
             work = agents_pb2.Work(
@@ -115,12 +119,14 @@ class Executor:
         try:
             while isinstance(message := await call.read(), fleet_pb2.DispatchResponse):
                 await self.reads.wait()
-                self.present += [each.agent_id for each in message.presence]
                 for gone in message.not_connected:
                     state = fleet_pb2.Agent.State.Name(gone.state).removeprefix("STATE_")
                     self.not_connected.update(dict.fromkeys(gone.task_ids, state))
                 for each in message.reports:
                     await self._take(each)
+                for present in message.presence:
+                    self.present.append(present.agent_id)
+                    await self.state(present.agent_id, *self.restates.get(present.agent_id, ()))
         except Error as error:
             self.ended = error
 

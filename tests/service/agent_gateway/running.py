@@ -39,6 +39,7 @@ def gateway_settings(
     given = certificates.settings("agent_gateway", folder) | {
         "api_listen": f"127.0.0.1:{free_port()}",
         "mesh_listen": f"127.0.0.1:{free_port()}",
+        "enrollment_key_file": folder / "enrollment",
         "tick": 0.1,
         **more,
     }

@@ -15,6 +15,8 @@ class SimulatedAgent:
 
     def __init__(self, agent_id: str, call: Any) -> None:
         self.agent_id = agent_id
+        self.reports = 0
+        """Messages with reports that were sent."""
         self._call = call
 
     async def say_hello(self, version: str = "0.0.1", /, **facts: str) -> pb.Welcome:
@@ -39,6 +41,7 @@ class SimulatedAgent:
     async def report(self, *reports: pb.TaskReport) -> None:
         """Say how tasks stand."""
         await self._call.write(pb.AgentMessage(report=pb.Report(reports=reports)))
+        self.reports += 1
 
     async def report_each(self, reports: Iterable[pb.TaskReport]) -> None:
         """Say how tasks stand, one message a report."""

@@ -4,7 +4,8 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from opentelemetry.metrics import CallbackOptions
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader, NumberDataPoint
 
 from tests.peers.authority import Certificates
 from tests.peers.eventually import eventually
@@ -14,6 +15,7 @@ from tests.service.agent_gateway.running import Gateway, gateway_settings, runni
 from tests.service.agent_gateway.simulated import dialled, simulated
 from twinline.agent_gateway.v1 import agents_pb2 as pb
 from twinline.agent_gateway.v1 import fleet_pb2
+from twinline_agent_gateway import router
 from twinline_agent_gateway.errors import (
     AgentRevoked,
     AgentSilent,
@@ -21,7 +23,6 @@ from twinline_agent_gateway.errors import (
     StreamFenced,
     StreamMalformed,
 )
-from twinline_agent_gateway.router import observe_connected
 
 
 async def test_an_agent_is_welcome_and_said_to_be_connected_until_it_goes(gateway: Gateway) -> None:
@@ -41,14 +42,21 @@ async def test_what_an_agent_says_of_itself_is_kept_without_control_characters(g
     assert (known.version, dict(known.facts)) == ("1.0 ", {"o s": "deb ian "})
 
 
-async def test_connected_agents_are_measured(gateway: Gateway) -> None:
-    async with simulated(gateway), simulated(gateway):
-        assert measured() == 2
-    await eventually(lambda: measured() == 0)
+async def test_connected_agents_are_measured(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = InMemoryMetricReader()
+    counter = MeterProvider([reader]).get_meter("test").create_up_down_counter("twinline.agents.connected")
+    monkeypatch.setattr(router, "_CONNECTED", counter)
+    async with simulated(gateway) as one, simulated(gateway), dialled(gateway, one.agent_id) as again:
+        await again.say_hello()
+        assert measured(reader) == 2
+    await eventually(lambda: measured(reader) == 0)
 
 
-def measured() -> float:
-    return sum(each.value for each in observe_connected(CallbackOptions()))
+def measured(reader: InMemoryMetricReader) -> float:
+    data = reader.get_metrics_data()
+    assert data is not None
+    (metric,) = data.resource_metrics[0].scope_metrics[0].metrics
+    return sum(point.value for point in metric.data.data_points if isinstance(point, NumberDataPoint))
 
 
 async def test_the_epoch_grows_and_the_newer_stream_fences_the_older(gateway: Gateway) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from contextlib import AsyncExitStack
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
@@ -11,12 +12,15 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from tests.peers.eventually import eventually
 from tests.service.agent_gateway.executors import Executor
 from tests.service.agent_gateway.running import Gateway
-from tests.service.agent_gateway.simulated import finished, simulated
+from tests.service.agent_gateway.simulated import SimulatedAgent, finished, simulated
 from twinline.agent_gateway.v1 import agents_pb2 as pb
 from twinline.agent_gateway.v1 import fleet_pb2
 from twinline_agent.convert import to_spec
+from twinline_agent_gateway import dispatch_streams, router
 from twinline_agent_gateway.errors import StreamFenced
 from twinline_kit import telemetry, values
+
+PIECE = 64 << 10
 
 
 async def test_a_task_goes_down_and_its_report_comes_up(gateway: Gateway, executor: Executor) -> None:
@@ -159,6 +163,37 @@ async def test_an_executor_that_reads_nothing_holds_back_the_agent_and_loses_not
         executor.reads.set()
         await sending
         await eventually(lambda: len(executor.stored(task).output) == size * count, within=30)
+
+
+async def send_output(agent: SimulatedAgent, size: int) -> None:
+    """Obey: of each task that is delivered, report so many bytes from where they are wanted on."""
+    while True:
+        for delivery in (await agent.orders()).deliveries:
+            offsets = range(delivery.from_offset, size, PIECE)
+            await agent.report_each(
+                pb.TaskReport(task_id=delivery.task_id, offset=each, data=bytes(PIECE)) for each in offsets
+            )
+
+
+async def test_what_agents_say_to_an_executor_that_reads_nothing_is_not_all_kept_and_all_of_it_arrives_later(
+    gateway: Gateway, executor: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(router, "MOST_HELD", 2 * PIECE)
+    monkeypatch.setattr(dispatch_streams, "MOST_BYTES", 2 * PIECE)
+    size, held_back = 16 * PIECE, 4
+    executor.reads.clear()
+    async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
+        agents = [await stack.enter_async_context(simulated(gateway)) for _ in range(10)]
+        for agent in agents:
+            executor.restates[agent.agent_id] = [await executor.run(agent.agent_id, "true")]
+        told = [group.create_task(send_output(agent, size)) for agent in agents]
+        # Those for whom there is no room at all are read on, and can send it to the end; few are held back.
+        await eventually(lambda: sum(agent.reports >= 16 for agent in agents) >= len(agents) - held_back, within=30)
+        executor.reads.set()
+        tasks = [task for each in executor.restates.values() for task in each]
+        await eventually(lambda: all(len(executor.stored(task).output) == size for task in tasks), within=30)
+        for each in told:
+            each.cancel()
 
 
 async def test_a_recorded_trace_has_a_span_of_the_delivery(

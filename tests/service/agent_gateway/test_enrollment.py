@@ -15,11 +15,18 @@ from tests.peers.authority import Certificates
 from tests.peers.serving import Served
 from tests.service.agent_gateway.running import Gateway, free_port, gateway_settings, running_gateway
 from twinline.agent_gateway.v1 import agents_pb2, agents_pb2_grpc, fleet_pb2
-from twinline_agent_gateway.errors import AgentRevoked, EnrollmentRefused, EnrollmentUsed, SigningUnavailable
+from twinline_agent_gateway.errors import (
+    AgentRevoked,
+    EnrollmentKeyDiffers,
+    EnrollmentRefused,
+    EnrollmentUsed,
+    SigningUnavailable,
+)
 from twinline_agent_gateway.models import Agent
 from twinline_agent_gateway.store import AgentStore
 from twinline_kit import clock, db, tls
 from twinline_kit.errors import InvalidArgument
+from twinline_kit.secret_files import SecretFileUnusable
 
 OLD = fleet_pb2.CreateEnrollmentRequest(server="web-1", request_id="the same request")
 
@@ -103,14 +110,55 @@ async def test_what_is_no_certificate_request_is_refused_and_spends_nothing(
     assert (await enroll(gateway, enrollment.token)).agent_id == enrollment.agent_id
 
 
-async def test_a_repeated_request_gets_the_same_agent_and_a_token_in_place_of_the_first(gateway: Gateway) -> None:
+async def test_a_repeated_request_gets_the_same_agent_and_the_same_token_until_it_is_used(gateway: Gateway) -> None:
     first, again = await gateway.fleet.CreateEnrollment(OLD), await gateway.fleet.CreateEnrollment(OLD)
-    assert again.agent_id == first.agent_id
-    with pytest.raises(EnrollmentRefused):
-        await enroll(gateway, first.token)
-    await enroll(gateway, again.token)
+    assert (again.agent_id, again.token) == (first.agent_id, first.token)
+    assert (await enroll(gateway, first.token)).agent_id == first.agent_id
     with pytest.raises(EnrollmentUsed):
         await gateway.fleet.CreateEnrollment(OLD)
+
+
+async def test_a_repeated_request_makes_the_token_good_again(gateway: Gateway) -> None:
+    short = fleet_pb2.CreateEnrollmentRequest(
+        server="web-1", request_id="the same request", lifetime=Duration(nanos=1000)
+    )
+    expired = await gateway.fleet.CreateEnrollment(short)
+    with pytest.raises(EnrollmentRefused, match="expired"):
+        await enroll(gateway, expired.token)
+    await gateway.fleet.CreateEnrollment(OLD)
+    assert (await enroll(gateway, expired.token)).agent_id == expired.agent_id
+
+
+async def test_of_many_requests_at_once_all_get_one_token(gateway: Gateway) -> None:
+    answers = await asyncio.gather(*(gateway.fleet.CreateEnrollment(OLD) for _ in range(20)))
+    assert len({(answer.agent_id, answer.token) for answer in answers}) == 1
+    assert await enroll(gateway, answers[0].token)
+
+
+async def test_a_gateway_that_starts_again_gives_the_same_token_and_one_with_another_key_gives_none(
+    authority: Certificates, tmp_path: Path, keys: Served, database_url: str
+) -> None:
+    settings = gateway_settings(authority, tmp_path / "gateway", keys, database_url)
+    async with running_gateway(authority, settings) as gateway:
+        first = await gateway.fleet.CreateEnrollment(OLD)
+    async with running_gateway(authority, settings) as gateway:
+        assert (await gateway.fleet.CreateEnrollment(OLD)).token == first.token
+    settings.enrollment_key_file.unlink()
+    async with running_gateway(authority, settings) as gateway:
+        with pytest.raises(EnrollmentKeyDiffers, match="give every replica the same key file"):
+            await gateway.fleet.CreateEnrollment(OLD)
+        assert (await enroll(gateway, first.token)).agent_id == first.agent_id
+
+
+async def test_a_key_that_could_be_guessed_is_refused(
+    authority: Certificates, tmp_path: Path, keys: Served, database_url: str
+) -> None:
+    settings = gateway_settings(authority, tmp_path / "gateway", keys, database_url)
+    settings.enrollment_key_file.write_text("short")
+    settings.enrollment_key_file.chmod(0o600)
+    with pytest.raises(SecretFileUnusable, match="shorter than 32 characters"):
+        async with running_gateway(authority, settings):
+            pass
 
 
 @pytest.mark.parametrize(

@@ -40,13 +40,17 @@ def database(postgres_server: postgres.Server) -> Iterator[str]:
 
 @pytest.fixture
 async def one(authority: Certificates, tmp_path: Path, keys: Served, database: str) -> AsyncIterator[Gateway]:
-    async with running_gateway(authority, gateway_settings(authority, tmp_path / "1", keys, database)) as gateway:
+    key_file = tmp_path / "enrollment"
+    settings = gateway_settings(authority, tmp_path / "1", keys, database, enrollment_key_file=key_file)
+    async with running_gateway(authority, settings) as gateway:
         yield gateway
 
 
 @pytest.fixture
 async def two(authority: Certificates, tmp_path: Path, keys: Served, database: str) -> AsyncIterator[Gateway]:
-    async with running_gateway(authority, gateway_settings(authority, tmp_path / "2", keys, database)) as gateway:
+    key_file = tmp_path / "enrollment"
+    settings = gateway_settings(authority, tmp_path / "2", keys, database, enrollment_key_file=key_file)
+    async with running_gateway(authority, settings) as gateway:
         yield gateway
 
 
@@ -131,6 +135,12 @@ async def test_an_agent_that_left_the_other_replica_is_not_connected(
 
     was_told: bool = await eventually(told)
     assert was_told
+
+
+async def test_a_request_that_is_repeated_at_the_other_replica_gets_the_same_token(one: Gateway, two: Gateway) -> None:
+    request = fleet_pb2.CreateEnrollmentRequest(server="web-1", request_id="the same request")
+    first, again = await one.fleet.CreateEnrollment(request), await two.fleet.CreateEnrollment(request)
+    assert (first.agent_id, first.token) == (again.agent_id, again.token)
 
 
 async def test_an_agent_revoked_at_one_replica_is_cut_at_the_other(one: Gateway, two: Gateway) -> None:

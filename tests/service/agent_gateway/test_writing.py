@@ -9,7 +9,7 @@ import grpc.aio
 import pytest
 
 from twinline.agent_gateway.v1 import agents_pb2 as pb
-from twinline_agent_gateway.dispatch import Dispatcher
+from twinline_agent_gateway.dispatch_streams import DispatchStream
 from twinline_agent_gateway.streams import AgentStream, Parcel
 
 METHOD = "Call"
@@ -80,6 +80,6 @@ async def test_an_agents_stream_that_is_over_drops_what_waits(context: Any) -> N
 
 
 async def test_a_dispatcher_whose_stream_is_over_stops_sending(context: Any) -> None:
-    dispatcher = Dispatcher("executor-1", forwarded=False)
+    dispatcher = DispatchStream("executor-1", forwarded=False)
     dispatcher.report("agent-1", pb.TaskReport())
     await asyncio.wait_for(dispatcher.send(context.write), 10)

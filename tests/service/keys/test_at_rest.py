@@ -15,8 +15,9 @@ from tests.peers.keys import keys_settings, running_keys
 from tests.peers.serving import Served
 from twinline.keys.v1 import cloud_keys_pb2, cloud_keys_pb2_grpc, credentials_pb2, credentials_pb2_grpc
 from twinline_keys import app
-from twinline_keys.errors import ClearMaterialStored, SealBroken, SealingKeyWrong, SecretFileUnusable
+from twinline_keys.errors import ClearMaterialStored, SealBroken, SealingKeyWrong
 from twinline_keys.settings import Settings
+from twinline_kit.secret_files import SecretFileUnusable
 
 VALUE = b"the database password that nobody may see"
 

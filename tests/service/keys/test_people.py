@@ -11,7 +11,8 @@ from tests.peers.serving import Served
 from twinline.keys.v1 import people_pb2 as pb
 from twinline.keys.v1 import people_pb2_grpc as rpc
 from twinline_keys import app
-from twinline_keys.errors import SecretFileUnusable, TokenUnknown
+from twinline_keys.errors import TokenUnknown
+from twinline_kit.secret_files import SecretFileUnusable
 
 ROLES = {"admin": pb.ROLE_ADMIN, "observer": pb.ROLE_OBSERVER}
 

@@ -149,6 +149,14 @@ def test_a_database_file_is_for_its_owner_only(tmp_path: Path) -> None:
     assert (tmp_path / "mine.db").stat().st_mode & 0o777 == 0o600
 
 
+def test_a_commit_is_on_the_disk_before_it_returns(tmp_path: Path) -> None:
+    engine = db.open(f"sqlite:///{tmp_path / 'mine.db'}")
+    with engine.connect() as first, engine.connect() as second:  # as every connection of a pool must have it
+        modes = [each.exec_driver_sql("PRAGMA synchronous").scalar_one() for each in (first, second)]
+    engine.dispose()
+    assert modes == [2, 2]
+
+
 @pytest.mark.parametrize("target", ["missing/x.db", ".", "file/x.db"])
 def test_a_path_that_cannot_be_used_says_so(tmp_path: Path, target: str) -> None:
     (tmp_path / "file").touch()

@@ -1,13 +1,24 @@
 """The way to agents that other replicas hold."""
 
+import asyncio
 from collections.abc import Sequence
+from typing import Any, cast
 
+import grpc.aio
+import pytest
+
+import twinline_agent_gateway.router
+from tests.service.agent_gateway.running import free_port
 from twinline.agent_gateway.v1 import fleet_pb2 as pb
-from twinline_agent_gateway.dispatch import Dispatcher
+from twinline.agent_gateway.v1 import fleet_pb2_grpc
+from twinline_agent_gateway import peers
+from twinline_agent_gateway.dispatch_streams import DispatchStream
+from twinline_agent_gateway.errors import AgentRevoked
+from twinline_agent_gateway.peers import PeerLink
 from twinline_agent_gateway.router import Router
 from twinline_agent_gateway.states import State
 from twinline_agent_gateway.store import Change, Location
-from twinline_agent_gateway.streams import Parcel
+from twinline_agent_gateway.streams import AgentStream, Context, Parcel
 
 
 class Far:
@@ -37,9 +48,30 @@ def cancel(task_id: str) -> pb.DispatchRequest:
     return pb.DispatchRequest(orders=[pb.AgentOrders(agent_id="agent-1", cancel=[task_id])])
 
 
+def wanted(*task_ids: str) -> pb.DispatchRequest:
+    tasks = [pb.AgentTask(task_id=task_id, agent_id="agent-1") for task_id in task_ids]
+    return pb.DispatchRequest(batches=[pb.DispatchBatch(tasks=tasks)])
+
+
+async def told(dispatcher: DispatchStream) -> pb.DispatchResponse:
+    """The next message."""
+    written: asyncio.Queue[pb.DispatchResponse] = asyncio.Queue()
+    sending = asyncio.ensure_future(dispatcher.send(written.put))
+    response = await asyncio.wait_for(written.get(), 10)
+    sending.cancel()
+    return response
+
+
+async def away(dispatcher: DispatchStream) -> set[str]:
+    """The tasks that the next message says were not handed over."""
+    response = await told(dispatcher)
+    assert {gone.agent_id for gone in response.not_connected} == {"agent-1"}
+    return {task_id for gone in response.not_connected for task_id in gone.task_ids}
+
+
 async def test_late_news_of_an_agent_keeps_the_way_to_it_and_news_of_a_move_does_not() -> None:
     far = Far()
-    router, dispatcher = Router("one", at_two, lambda _: far), Dispatcher("executor-1", forwarded=False)
+    router, dispatcher = Router("one", at_two, lambda _: far), DispatchStream("executor-1", forwarded=False)
     router.open(dispatcher)
     task = pb.AgentTask(task_id="task-1", agent_id="agent-1")
     await router.dispatch(dispatcher, pb.DispatchRequest(batches=[pb.DispatchBatch(tasks=[task])]))
@@ -49,3 +81,70 @@ async def test_late_news_of_an_agent_keeps_the_way_to_it_and_news_of_a_move_does
     router.changed(connected(2, "three"))
     await router.dispatch(dispatcher, cancel("task-2"))
     assert far.canceled == ["task-1"]
+
+
+async def test_every_task_that_a_peer_could_not_hand_over_is_answered_however_it_is_told() -> None:
+    far = Far()
+    router, dispatcher = Router("one", at_two, lambda _: far), DispatchStream("executor-1", forwarded=False)
+    router.open(dispatcher)
+    await router.dispatch(dispatcher, wanted("task-1", "task-2", "task-3"))
+    router.away(far, "agent-1", ["task-1"], pb.Agent.STATE_LOST)
+    router.away(far, "agent-1", ["task-2", "task-3"], pb.Agent.STATE_LOST)
+    assert await away(dispatcher) == {"task-1", "task-2", "task-3"}
+
+
+async def test_a_peer_has_no_say_on_tasks_that_went_another_way() -> None:
+    first, second = Far(), Far()
+    links = iter((first, second))
+    router, dispatcher = Router("one", at_two, lambda _: next(links)), DispatchStream("executor-1", forwarded=False)
+    router.open(dispatcher)
+    await router.dispatch(dispatcher, wanted("task-1"))
+    await router.dispatch(dispatcher, wanted("task-1"))
+    router.away(first, "agent-1", ["task-1"], pb.Agent.STATE_LOST)
+    router.away(second, "agent-1", ["task-1"], pb.Agent.STATE_REVOKED)
+    assert await away(dispatcher) == {"task-1"}
+
+
+async def test_all_that_waits_for_a_peer_is_answered_when_it_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "backoff", lambda _: 0.0)
+    link = PeerLink(Location(State.CONNECTED, "two", f"127.0.0.1:{free_port()}"), "one", grpc.aio.insecure_channel)
+    router, dispatcher = Router("one", at_two, lambda _: link), DispatchStream("executor-1", forwarded=False)
+    router.open(dispatcher)
+    await router.dispatch(dispatcher, wanted("task-1", "task-2", "task-3"))
+    await link.run(router)
+    assert await away(dispatcher) == {"task-1", "task-2", "task-3"}
+
+
+class Shedding(fleet_pb2_grpc.FleetServiceServicer):
+    """A replica that had no room for what its agent reported."""
+
+    async def Dispatch(self, requests: object, context: Any) -> None:  # type: ignore[override]
+        await context.write(pb.DispatchResponse(presence=[pb.AgentPresence(agent_id="agent-1")]))
+        while await context.read() is not grpc.aio.EOF:
+            pass
+
+
+async def test_what_a_peer_had_no_room_for_is_asked_for_again() -> None:
+    server = grpc.aio.server()
+    fleet_pb2_grpc.add_FleetServiceServicer_to_server(Shedding(), server)  # type: ignore[abstract]
+    place = Location(State.CONNECTED, "two", f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}")
+    await server.start()
+    link = PeerLink(place, "one", grpc.aio.insecure_channel)
+    router, dispatcher = Router("one", at_two, lambda _: link), DispatchStream("executor-1", forwarded=False)
+    router.open(dispatcher)
+    line = asyncio.ensure_future(link.run(router))
+    assert [each.agent_id for each in (await told(dispatcher)).presence] == ["agent-1"]
+    line.cancel()
+    await server.stop(0)
+
+
+async def test_of_the_revoked_only_the_latest_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(twinline_agent_gateway.router, "MOST_REVOKED", 2)
+    router = Router("one", at_two, lambda _: Far())
+    for number in range(3):
+        router.revoked(f"agent-{number}")
+    streams = [AgentStream(f"agent-{number}", 1, cast("Context", None), asyncio.Queue()) for number in range(3)]
+    router.attach(streams[0])
+    for stream in streams[1:]:
+        with pytest.raises(AgentRevoked):
+            router.attach(stream)

@@ -6,7 +6,7 @@ import contextlib
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.peers.key_files import KINDS, cloud_fingerprint, key_file, new_key_file, rsa_key_file, verify
@@ -145,6 +145,7 @@ def test_a_private_half_never_shows_itself() -> None:
 DAMAGES = st.lists(st.tuples(st.integers(0, 2_000), st.integers(0, 255)), min_size=1, max_size=4)
 
 
+@settings(deadline=None)
 @given(kind=st.sampled_from(KINDS), damages=DAMAGES)
 def test_a_damaged_private_key_is_malformed_and_nothing_worse(kind: str, damages: list[tuple[int, int]]) -> None:
     head, *body, foot = FILES[kind].private().splitlines()
@@ -153,6 +154,7 @@ def test_a_damaged_private_key_is_malformed_and_nothing_worse(kind: str, damages
         PrivateHalf.parse(b"\n".join((head, damaged.strip(), foot)))
 
 
+@settings(deadline=None)
 @given(kind=st.sampled_from(KINDS), damages=DAMAGES)
 def test_a_damaged_public_key_is_malformed_and_nothing_worse(kind: str, damages: list[tuple[int, int]]) -> None:
     algorithm, blob, _ = FILES[kind].public.split()
@@ -161,6 +163,7 @@ def test_a_damaged_public_key_is_malformed_and_nothing_worse(kind: str, damages:
         parse_public(f"{algorithm} {damaged}")
 
 
+@settings(deadline=None)
 @given(text=st.one_of(st.text(max_size=80), st.text(max_size=80).map("ssh-ed25519 {}".format)))
 def test_any_text_is_a_public_key_or_malformed(text: str) -> None:
     with contextlib.suppress(KeyMalformed):

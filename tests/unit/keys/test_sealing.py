@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twinline_keys import secret_files
-from twinline_keys.errors import SealBroken, SecretFileUnusable
+from twinline_keys.errors import SealBroken
 from twinline_keys.sealing import Sealer, load_kek
+from twinline_kit import secret_files
+from twinline_kit.secret_files import SecretFileUnusable
 
 KEK = bytes(range(32))
 SECRET = b"a secret that is long enough to be recognised"

@@ -460,7 +460,7 @@ class DispatchResponse(_message.Message):
     def reports(self) -> _containers.RepeatedCompositeFieldContainer[Global___AgentReport]: ...
     @_builtins.property
     def presence(self) -> _containers.RepeatedCompositeFieldContainer[Global___AgentPresence]:
-        """every agent that connected: state what you want of it again"""
+        """state what you want of these agents again"""
 
     @_builtins.property
     def not_connected(self) -> _containers.RepeatedCompositeFieldContainer[Global___NotConnected]: ...
@@ -506,7 +506,7 @@ Global___AgentReport: _TypeAlias = AgentReport  # noqa: Y015
 
 @_typing.final
 class AgentPresence(_message.Message):
-    """An agent connected, here or at another gateway."""
+    """An agent connected, here or at another gateway; or there was no room for its reports, and they were dropped."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

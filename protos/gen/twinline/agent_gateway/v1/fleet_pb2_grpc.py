@@ -67,8 +67,9 @@ class FleetServiceServicer:
     """
 
     def CreateEnrollment(self, request, context):
-        """Prepares an agent: an id and a single-use token for its user-data. A repeated request_id returns the same agent with
-        a new token, unless the first was used already.
+        """Prepares an agent: an id and a single-use token for its user-data. A repeated request_id returns the same agent and
+        the same token, good for the lifetime again, unless it was used already.
+        Reasons: ENROLLMENT_USED, ENROLLMENT_KEY_DIFFERS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

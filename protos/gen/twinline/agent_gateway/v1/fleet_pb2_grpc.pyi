@@ -34,8 +34,9 @@ class FleetServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> FleetServiceAsyncStub: ...
     CreateEnrollment: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.CreateEnrollmentRequest, _fleet_pb2.CreateEnrollmentResponse]
-    """Prepares an agent: an id and a single-use token for its user-data. A repeated request_id returns the same agent with
-    a new token, unless the first was used already.
+    """Prepares an agent: an id and a single-use token for its user-data. A repeated request_id returns the same agent and
+    the same token, good for the lifetime again, unless it was used already.
+    Reasons: ENROLLMENT_USED, ENROLLMENT_KEY_DIFFERS.
     """
     GetAgent: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.GetAgentRequest, _fleet_pb2.Agent]
     """Returns one agent."""
@@ -54,8 +55,9 @@ class FleetServiceAsyncStub(FleetServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateEnrollment: _aio.UnaryUnaryMultiCallable[_fleet_pb2.CreateEnrollmentRequest, _fleet_pb2.CreateEnrollmentResponse]  # type: ignore[assignment]
-    """Prepares an agent: an id and a single-use token for its user-data. A repeated request_id returns the same agent with
-    a new token, unless the first was used already.
+    """Prepares an agent: an id and a single-use token for its user-data. A repeated request_id returns the same agent and
+    the same token, good for the lifetime again, unless it was used already.
+    Reasons: ENROLLMENT_USED, ENROLLMENT_KEY_DIFFERS.
     """
     GetAgent: _aio.UnaryUnaryMultiCallable[_fleet_pb2.GetAgentRequest, _fleet_pb2.Agent]  # type: ignore[assignment]
     """Returns one agent."""
@@ -77,8 +79,9 @@ class FleetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _fleet_pb2.CreateEnrollmentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_fleet_pb2.CreateEnrollmentResponse, _abc.Awaitable[_fleet_pb2.CreateEnrollmentResponse]]:
-        """Prepares an agent: an id and a single-use token for its user-data. A repeated request_id returns the same agent with
-        a new token, unless the first was used already.
+        """Prepares an agent: an id and a single-use token for its user-data. A repeated request_id returns the same agent and
+        the same token, good for the lifetime again, unless it was used already.
+        Reasons: ENROLLMENT_USED, ENROLLMENT_KEY_DIFFERS.
         """
 
     @_abc_1.abstractmethod

@@ -1,4 +1,4 @@
-"""The other side of a Dispatch stream: what an executor, or a peer replica for its executors, is told."""
+"""Dispatch streams: what an executor, or a peer replica for its executors, is told."""
 
 import asyncio
 import logging
@@ -9,7 +9,7 @@ import grpc.aio
 
 from twinline.agent_gateway.v1 import agents_pb2
 from twinline.agent_gateway.v1 import fleet_pb2 as pb
-from twinline_kit.errors import Error
+from twinline_agent_gateway.cuts import Cuttable
 
 log = logging.getLogger(__name__)
 
@@ -21,29 +21,38 @@ FLUSH_AFTER = 0.005
 
 MOST_REPORTS = 4096
 MOST_BYTES = 8 << 20
+"""Of output that waits for one stream; beyond it, reports have no room."""
+
 MESSAGE = 4 << 20
+
+_OF_AN_AGENT = 1 << 20
+"""Bytes that an agent may send when it is asked again: its window of a task's output."""
 
 _MOST_NAMED = 10_000
 
 Write = Callable[[pb.DispatchResponse], Awaitable[None]]
 
 
-class Dispatcher:
-    """One Dispatch stream. Reports wait here, bounded; where they do not fit, the reading from agents waits."""
+class DispatchStream(Cuttable):
+    """One stream. Reports wait here, bounded; where they do not fit, the reading from agents waits, or they are shed.
+
+    To shed is to drop what an agent reports until there is room again, and then to have it asked for anew, as if the
+    agent had just connected.
+    """
 
     def __init__(self, name: str, *, forwarded: bool) -> None:
-        """Belongs to the task that makes it, which is the one that `cut` ends."""
+        """`name` is the dispatcher's; `forwarded` says that it is a peer."""
+        super().__init__()
         self.name = name
         self.forwarded = forwarded
         self.closed = False
-        self._task = asyncio.current_task()
-        self._cut_with: Error | None = None
         self._reports: list[tuple[str, agents_pb2.TaskReport]] = []
         self._bytes = 0
         # Not bounded but by what this dispatcher asked for and by the number of agents: reading its requests must never
         # wait for it to read our answers.
         self._presence: dict[str, None] = {}
         self._away: dict[tuple[str, pb.Agent.State.ValueType], dict[str, None]] = {}
+        self._shed: dict[str, None] = {}
         self._wake = asyncio.Event()
         self._many = asyncio.Event()
         self._room = asyncio.Event()
@@ -59,6 +68,16 @@ class Dispatcher:
             self._room.clear()
             await self._room.wait()
 
+    def shed(self, agent_id: str) -> None:
+        """Drop this agent's reports until they are asked for again."""
+        if not self.closed:
+            self._shed[agent_id] = None
+            self._wake.set()
+
+    def sheds(self, agent_id: str) -> bool:
+        """Whether this agent's reports are dropped for now."""
+        return agent_id in self._shed
+
     def report(self, agent_id: str, report: agents_pb2.TaskReport) -> None:
         """Pass a report up."""
         if self.closed:
@@ -70,7 +89,7 @@ class Dispatcher:
             self._many.set()
 
     def tell_presence(self, agent_id: str) -> None:
-        """Say that an agent connected."""
+        """Say that an agent connected, or must be asked again."""
         self._presence[agent_id] = None
         self._wake.set()
 
@@ -79,22 +98,11 @@ class Dispatcher:
         self._away.setdefault((agent_id, state), {})[task_id] = None
         self._wake.set()
 
-    def cut(self, why: Error) -> None:
-        """End the stream with this error."""
-        if self._cut_with is None and self._task is not None:
-            self._cut_with = why
-            self._task.cancel()
-
-    def was_cut(self) -> Error | None:
-        """Why `cut` ended the stream; None when the other side, or the line, did."""
-        if self._cut_with is not None and self._task is not None:
-            self._task.uncancel()
-        return self._cut_with
-
     def close(self) -> None:
         """Take nothing more, and let go of all who wait."""
         self.closed = True
         self._reports.clear()
+        self._shed.clear()
         self._room.set()
 
     async def send(self, write: Write) -> None:
@@ -109,7 +117,7 @@ class Dispatcher:
                 except TimeoutError:
                     pass
             response = self._take()
-            if not (self._reports or self._presence or self._away):
+            if not (self._reports or self._presence or self._away or self._shed):
                 self._wake.clear()
             self._room.set()
             try:
@@ -134,6 +142,7 @@ class Dispatcher:
             size += 64 + len(report.data)
         del self._reports[:taken]
         self._bytes -= size
+        self._take_back()
         for agent_id in list(islice(self._presence, _MOST_NAMED)):
             del self._presence[agent_id]
             response.presence.add(agent_id=agent_id)
@@ -143,3 +152,11 @@ class Dispatcher:
             response.not_connected.add(agent_id=agent_id, task_ids=task_ids, state=state)
             room -= len(task_ids)
         return response
+
+    def _take_back(self) -> None:
+        """Have agents asked again whose reports were shed: as many as there is room for, so that it is not in vain."""
+        if self.full:
+            return
+        for agent_id in list(islice(self._shed, max(1, (MOST_BYTES - self._bytes) // _OF_AN_AGENT))):
+            del self._shed[agent_id]
+            self._presence[agent_id] = None

@@ -1,15 +1,21 @@
 """Files that hold one secret: made with their mode, whole or not at all, and refused when others can read them."""
 
 import os
-import secrets
 import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from twinline_keys.errors import SecretFileUnusable
+from twinline_kit import files
+from twinline_kit.errors import FailedPrecondition
 
 # The owner's group may read: that is how an orchestrator hands a secret to a process that is not root.
 TOO_OPEN = stat.S_IRWXO | stat.S_IWGRP | stat.S_IXGRP
+
+
+class SecretFileUnusable(FailedPrecondition):
+    """A file that holds a secret is missing, readable by others, or not what it should be."""
+
+    reason = "SECRET_FILE_UNUSABLE"
 
 
 def read(path: Path) -> str:
@@ -41,27 +47,11 @@ def read_or_make(path: Path, make: Callable[[], str]) -> str:
     """The secret in `path`, which `make` gives when there is no such file yet."""
     try:
         if not path.exists():
-            _make(path, make())
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            files.create(path, f"{make()}\n".encode("ascii"))
     except OSError as error:
         raise SecretFileUnusable(
             f"secret file {path} cannot be made: {error.strerror or error}; check the owner of its folder",
             file=str(path),
         ) from error
     return read(path)
-
-
-def _make(path: Path, secret: str) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(f"{secret}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        # A link, unlike a rename, never replaces what a replica that started at the same time has made.
-        os.link(draft, path)
-    except FileExistsError:
-        return
-    finally:
-        draft.unlink()
