@@ -83,7 +83,7 @@ class DispatchStream(Cuttable):
         if self.closed:
             return
         self._reports.append((agent_id, report))
-        self._bytes += 64 + len(report.data)
+        self._bytes += _size(report)
         self._wake.set()
         if len(self._reports) >= AT_ONCE:
             self._many.set()
@@ -139,7 +139,7 @@ class DispatchStream(Cuttable):
                 group = groups[agent_id] = response.reports.add(agent_id=agent_id)
             group.reports.append(report)
             taken += 1
-            size += 64 + len(report.data)
+            size += _size(report)
         del self._reports[:taken]
         self._bytes -= size
         self._take_back()
@@ -160,3 +160,7 @@ class DispatchStream(Cuttable):
         for agent_id in list(islice(self._shed, max(1, (MOST_BYTES - self._bytes) // _OF_AN_AGENT))):
             del self._shed[agent_id]
             self._presence[agent_id] = None
+
+
+def _size(report: agents_pb2.TaskReport) -> int:
+    return 64 + report.ByteSize()

@@ -49,6 +49,24 @@ async def test_many_tasks_for_one_agent_arrive_in_few_messages(gateway: Gateway,
         assert messages < 10
 
 
+async def test_what_an_agent_says_at_length_or_in_fields_of_its_own_is_not_passed_on(
+    gateway: Gateway, executor: Executor
+) -> None:
+    async with simulated(gateway) as agent:
+        wordy, odd = await executor.run(agent.agent_id, "true"), await executor.run(agent.agent_id, "true")
+        report = pb.TaskReport(task_id=wordy, state=pb.TaskReport.STATE_RUNNING, message="x" * (100 << 10))
+        for _ in range(3):
+            await agent.report(*[report] * 100)
+        unknown = b"\xba\x3e" + b"\x80\x80\x40" + bytes(1 << 20)  # field 999, a MiB of bytes
+        strange = pb.TaskReport.FromString(finished(odd).SerializeToString() + unknown)
+        assert strange.ByteSize() > 1 << 20
+        await agent.report(strange)
+        await eventually(lambda: executor.result(odd))
+        assert {len(each.message) for each in executor.stored(wordy).reports} == {1000}
+        assert executor.stored(odd).reports[-1].ByteSize() < 100
+    assert executor.ended is None
+
+
 async def test_an_agent_cannot_report_on_the_task_of_another(
     gateway: Gateway, executor: Executor, caplog: pytest.LogCaptureFixture
 ) -> None:

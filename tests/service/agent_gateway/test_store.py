@@ -75,6 +75,22 @@ def test_replicas_that_write_the_same_agents_at_once_do_not_wait_for_each_other_
     assert {place.replica for place in store.locate(ids, at=NOW).values()} == {"b"}
 
 
+def test_the_end_of_an_older_stream_leaves_the_newer_one_connected(engine: sa.Engine) -> None:
+    prepare(engine, ["agent-1"])
+    store = PresenceStore(engine)
+    for _ in range(2):
+        store.connect([Connecting("agent-1", "1", {})], replica="a", at=NOW)
+    store.disconnect([("agent-1", 1)], at=NOW)
+    assert is_connected(engine, "agent-1")
+    store.disconnect([("agent-1", 2)], at=NOW)
+    assert not is_connected(engine, "agent-1")
+
+
+def is_connected(engine: sa.Engine, agent_id: str) -> bool:
+    with Session(engine) as session:
+        return session.get_one(Agent, agent_id).connected
+
+
 async def test_a_row_that_the_database_refuses_keeps_no_other_agent_of_its_batch_out(strict: sa.Engine) -> None:
     ids = [f"agent-{number}" for number in range(7)]
     prepare(strict, ids)

@@ -9,11 +9,11 @@ import pytest
 
 import twinline_agent_gateway.router
 from tests.service.agent_gateway.running import free_port
+from twinline.agent_gateway.v1 import agents_pb2, fleet_pb2_grpc
 from twinline.agent_gateway.v1 import fleet_pb2 as pb
-from twinline.agent_gateway.v1 import fleet_pb2_grpc
 from twinline_agent_gateway import peers
 from twinline_agent_gateway.dispatch_streams import DispatchStream
-from twinline_agent_gateway.errors import AgentRevoked
+from twinline_agent_gateway.errors import AgentRevoked, StreamFenced
 from twinline_agent_gateway.peers import PeerLink
 from twinline_agent_gateway.router import Router
 from twinline_agent_gateway.states import State
@@ -148,3 +148,55 @@ async def test_of_the_revoked_only_the_latest_are_remembered(monkeypatch: pytest
     for stream in streams[1:]:
         with pytest.raises(AgentRevoked):
             router.attach(stream)
+
+
+def stream(epoch: int) -> AgentStream:
+    return AgentStream("agent-1", epoch, cast("Context", None), asyncio.Queue())
+
+
+async def test_of_two_streams_of_an_agent_the_newer_stays_whichever_comes_first() -> None:
+    router, newer = Router("one", at_two, lambda _: Far()), stream(2)
+    router.attach(newer)
+    with pytest.raises(StreamFenced):
+        router.attach(stream(1))
+    assert router.streams() == [newer]
+
+
+async def test_news_that_is_older_than_the_stream_here_does_not_cut_it() -> None:
+    router, here = Router("one", at_two, lambda _: Far()), stream(2)
+    router.attach(here)
+    await hears(here, router, connected(1, "two"))
+    with pytest.raises(StreamFenced):
+        await hears(here, router, connected(3, "two"))
+
+
+async def hears(here: AgentStream, router: Router, news: Change) -> None:
+    with here.served():
+        router.changed(news)
+        await asyncio.sleep(0)
+
+
+async def test_what_was_forwarded_is_not_forwarded_again() -> None:
+    far = Far()
+    router, dispatcher = Router("one", at_two, lambda _: far), DispatchStream("two", forwarded=True)
+    router.open(dispatcher)
+    await router.dispatch(dispatcher, wanted("task-1"))
+    await router.dispatch(dispatcher, cancel("task-1"))
+    assert await away(dispatcher) == {"task-1"}
+    assert far.canceled == []
+
+
+async def test_the_last_word_of_one_dispatcher_does_not_end_the_route_of_another() -> None:
+    router, dispatchers = (
+        Router("one", at_two, lambda _: Far()),
+        [DispatchStream(each, forwarded=False) for each in "ab"],
+    )
+    router.attach(stream(1))
+    for dispatcher in dispatchers:
+        router.open(dispatcher)
+    await router.dispatch(dispatchers[0], wanted("task-1"))
+    final = pb.AgentOrders(agent_id="agent-1", acks=[agents_pb2.OutputAck(task_id="task-1", final=True)])
+    await router.dispatch(dispatchers[1], pb.DispatchRequest(orders=[final]))
+    said = agents_pb2.TaskReport(task_id="task-1", state=agents_pb2.TaskReport.STATE_RUNNING)
+    await router.accept("agent-1", agents_pb2.Report(reports=[said]))
+    assert [each.reports[0].task_id for each in (await told(dispatchers[0])).reports] == ["task-1"]

@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 MAX_REPORT = 128 << 10
 """Bytes of one report: a chunk of output and what is said about it."""
 
+MAX_MESSAGE = 1000
+"""Characters of the words in one report; the rest is cut off."""
+
 
 class AgentService(rpc.AgentServiceServicer):
     """What agents dial."""
@@ -66,9 +69,7 @@ class AgentService(rpc.AgentServiceServicer):
         while isinstance(message := await context.read(), pb.AgentMessage):
             stream.heard = math.inf  # while its reports wait to be taken, silence is not the agent's fault
             if message.HasField("report"):
-                for report in message.report.reports:
-                    if len(report.data) > MAX_REPORT or len(report.message) > MAX_REPORT:
-                        raise StreamMalformed(f"a report has more than {MAX_REPORT} bytes: send 64 KiB at a time")
+                _bound(message.report)
                 if forged := await self._router.accept(stream.agent_id, message.report):
                     _note_forged(stream, forged)
             elif not message.HasField("heartbeat"):
@@ -77,6 +78,16 @@ class AgentService(rpc.AgentServiceServicer):
 
     def _welcome(self, epoch: int) -> pb.Welcome:
         return pb.Welcome(epoch=epoch, heartbeat=duration(timedelta(seconds=self._heartbeat)))
+
+
+def _bound(said: pb.Report) -> None:
+    """Let through what an agent has to say, and nothing else: fields that we do not know would be passed on with it."""
+    said.DiscardUnknownFields()
+    for report in said.reports:
+        if len(report.message) > MAX_MESSAGE:
+            report.message = report.message[:MAX_MESSAGE]
+        if report.ByteSize() > MAX_REPORT:
+            raise StreamMalformed(f"a report has more than {MAX_REPORT} bytes: send 64 KiB at a time")
 
 
 def _short(facts: object) -> dict[str, str]:
