@@ -63,8 +63,7 @@ def instance(row: Instance, stranded: Sequence[Transition], *, at: datetime) -> 
                 script=step.title,
                 revision=step.revision,
                 run=step.run,
-                outcome=step.outcome,
-                task_state=step.task_state,
+                state=servers_pb2.Step.State.Value(f"STATE_{step.state.name}"),
                 reason=step.reason,
             )
             for step in steps.load(row.decommission if decommissions else row.boot)

@@ -44,7 +44,10 @@ WAYS_OUT: Mapping[str, str] = {
     Reason.SCRIPT_FAILED: "read {output}, mend what is wrong on the machine, {resume}, {force}",
     Reason.SCRIPT_TIMED_OUT: _SLOW,
     Reason.SCRIPT_CANCELED: "`twinline servers resume {server}`, {force}",
-    Reason.OUTCOME_UNKNOWN: "read {output}; when the machine is back, `twinline servers resume {server}`, {force}",
+    # A resume asks for another attempt only once the one before is over, or its end will never be known.
+    Reason.OUTCOME_UNKNOWN: (
+        "read {output}, {resume}, which waits for the end while that may come yet, and else runs it again, {force}"
+    ),
     Reason.BOOT_OVERRAN: _SLOW,
 }
 """What to do about a boot that stopped, by reason."""

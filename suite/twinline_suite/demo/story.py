@@ -111,7 +111,7 @@ class Story:
             steps = (await self._get(name)).current.steps
             self._require(
                 "boot the servers",
-                len(steps) == 2 and all(step.outcome == "succeeded" for step in steps),
+                len(steps) == 2 and all(step.state == pb.Step.STATE_SUCCEEDED for step in steps),
                 f"{name} is operational without two boot scripts that succeeded",
             )
 

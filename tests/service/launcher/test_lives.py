@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.peers.eventually import eventually
-from tests.service.launcher.world import Launcher, World, outcomes, state_of
+from tests.service.launcher.world import Launcher, World, outcomes, state_of, word
 from twinline.agent_gateway.v1 import fleet_pb2
 from twinline.executor.v1 import targets_pb2
 from twinline.launcher.v1 import servers_pb2
@@ -159,7 +159,7 @@ async def until_step_is(launcher: Launcher, outcome: str) -> None:
     """Wait until that became of the first step."""
 
     async def check() -> bool:
-        return [step.outcome for step in (await launcher.get()).current.steps[:1]] == [outcome]
+        return [word(step) for step in (await launcher.get()).current.steps[:1]] == [outcome]
 
     is_so: bool = await eventually(check)
     assert is_so

@@ -14,6 +14,7 @@ from twinline_kit.errors import Conflict
 from twinline_launcher.errors import IllegalTransition, InstanceNotFound, ServerNotFound
 from twinline_launcher.models import Instance, Server, Table
 from twinline_launcher.states import Event, State
+from twinline_launcher.steps import load
 from twinline_launcher.store.instances import InstanceStore
 from twinline_launcher.store.servers import Seen, ServerStore
 
@@ -45,14 +46,32 @@ def test_the_migrations_make_the_tables_that_the_code_expects(engine: sa.Engine)
         assert compare_metadata(MigrationContext.configure(connection), Table.metadata) == []
 
 
+def test_steps_that_had_an_outcome_and_the_state_of_a_task_have_one_state(
+    engine: sa.Engine, servers: ServerStore, instances: InstanceStore
+) -> None:
+    old = {"script": "hello", "revision": 1, "inputs": [], "attempt": 1, "run": "run-1"}
+    states = [("succeeded", ""), ("running", "pending"), ("running", ""), ("waiting", "")]
+    boot = [{**old, "outcome": outcome, "task_state": task_state, "reason": ""} for outcome, task_state in states]
+    made = launched(servers, instances, boot=[*boot, {**old, "outcome": "failed"}])
+    rewind(engine, "0002")
+    db.migrate(engine, "twinline_launcher")
+    steps = load(instances.get(made.id).boot)
+    assert [each.state for each in steps] == ["succeeded", "pending", "running", "waiting", "failed"]
+    assert {(each.run, each.attempt, each.given_up) for each in steps} == {("run-1", 1, False)}
+
+
+def rewind(engine: sa.Engine, revision: str, *statements: str) -> None:
+    """Bring the schema back to that of `revision` by `statements`."""
+    with engine.begin() as connection:
+        for each in (*statements, f"UPDATE alembic_version SET version_num = '{revision}'"):
+            connection.exec_driver_sql(each)
+
+
 def test_machines_of_the_first_tables_are_kept_and_their_template_and_image_stay_unknown(
     engine: sa.Engine, servers: ServerStore, instances: InstanceStore
 ) -> None:
     made = launched(servers, instances, template="web", image="v4")
-    with engine.begin() as connection:
-        connection.exec_driver_sql("ALTER TABLE instances DROP COLUMN template")
-        connection.exec_driver_sql("ALTER TABLE instances DROP COLUMN image")
-        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
+    rewind(engine, "0001", *(f"ALTER TABLE instances DROP COLUMN {each}" for each in ("template", "image")))
     db.migrate(engine, "twinline_launcher")
     kept = instances.get(made.id)
     assert (kept.server_name, kept.template, kept.image) == ("web-1", "", "")

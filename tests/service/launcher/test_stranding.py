@@ -13,7 +13,7 @@ from tests.peers.authority import Certificates
 from tests.peers.eventually import eventually
 from tests.peers.serving import Served
 from tests.service.launcher.conftest import fill
-from tests.service.launcher.world import Launcher, World, outcomes, running_world
+from tests.service.launcher.world import Launcher, World, outcomes, running_world, word
 from twinline.keys.v1 import cloud_keys_pb2
 from twinline.launcher.v1 import servers_pb2
 from twinline_kit.errors import Error
@@ -112,17 +112,17 @@ async def test_a_step_tells_what_its_task_waits_for_until_that_runs(world: World
         await launcher.launch(force=True)
         await until_task_is(launcher, "pending", "PORT_UNREACHABLE")
         await launcher.group(22)
-        await until_task_is(launcher, "", "")
+        await until_task_is(launcher, "running", "")
         await launcher.terminate()
         await launcher.becomes("TERMINATED")
 
 
-async def until_task_is(launcher: Launcher, task_state: str, reason: str) -> None:
+async def until_task_is(launcher: Launcher, state: str, reason: str) -> None:
     """Wait until the run of the only step was asked for, and the step tells that of its task."""
 
     async def check() -> bool:
         [step] = (await launcher.get()).current.steps
-        return (step.outcome, bool(step.run), step.task_state, step.reason) == ("running", True, task_state, reason)
+        return (word(step), bool(step.run), step.reason) == (state, True, reason)
 
     is_so: bool = await eventually(check, within=20)
     assert is_so
@@ -179,7 +179,7 @@ async def has_stranded_twice(launcher: Launcher) -> bool:
 async def test_an_agent_that_cannot_enrol_strands_after_the_window(
     authority: Certificates, keys: Served, tmp_path: Path
 ) -> None:
-    nowhere = {"advertised_enroll_address": "127.0.0.1:1"}
+    nowhere: dict[str, Any] = {"advertised_enroll_address": "127.0.0.1:1"}
     async with (
         running_world(authority, tmp_path, keys, **nowhere) as world,
         world.launcher(enrollment_window_v5=1.0) as launcher,

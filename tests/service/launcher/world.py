@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -216,8 +216,10 @@ class World:
 
 
 @asynccontextmanager
-async def running_world(certificates: Certificates, folder: Path, keys: Served, **gateway: Any) -> AsyncIterator[World]:
-    """Everything below a launcher, on SQLite, with a key and two scripts."""
+async def running_world(
+    certificates: Certificates, folder: Path, keys: Served, *, executor: Mapping[str, Any] | None = None, **gateway: Any
+) -> AsyncIterator[World]:
+    """Everything below a launcher, on SQLite, with a key and two scripts. The rest are settings that differ."""
     async with AsyncExitStack() as stack:
         database = f"sqlite:///{folder / 'gateway.db'}"
         below = gateway_settings(certificates, folder / "gateway", keys, database, **gateway)
@@ -227,12 +229,12 @@ async def running_world(certificates: Certificates, folder: Path, keys: Served, 
             database_url=f"sqlite:///{folder / 'executor.db'}",
             keys_address=keys.bound.mesh,
             gateway_address=fleet.served.bound.mesh,
-            ssh_connect_timeout=3.0,
+            **{"ssh_connect_timeout": 3.0, **(executor or {})},
         )
-        executor = await stack.enter_async_context(
+        running = await stack.enter_async_context(
             serve(twinline_executor.app.build, settings, certificates=certificates, people=keys.people)
         )
-        world = World(certificates, folder, keys, fleet, executor)
+        world = World(certificates, folder, keys, fleet, running)
         stack.callback(world.end_machines)
         await world.key()
         await world.script("#!/bin/sh\necho hello\n", "hello")
@@ -251,6 +253,11 @@ def state_of(server: Server) -> str:
     return servers_pb2.ServerState.Name(server.state).removeprefix("SERVER_STATE_")
 
 
+def word(step: servers_pb2.Step) -> str:
+    """A step's state, as people read it."""
+    return servers_pb2.Step.State.Name(step.state).removeprefix("STATE_").lower()
+
+
 def outcomes(server: Server) -> dict[str, str]:
     """What became of each step."""
-    return {step.script: step.outcome for step in server.current.steps}
+    return {step.script: word(step) for step in server.current.steps}

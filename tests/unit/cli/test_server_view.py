@@ -63,10 +63,10 @@ def test_the_address_of_a_machine_that_is_gone_is_left_out() -> None:
 @pytest.mark.parametrize(
     ("step", "text"),
     [
-        (pb.Step(outcome="running"), "running"),
-        (pb.Step(outcome="running", task_state="delivered"), "delivered"),
-        (pb.Step(outcome="running", task_state="pending", reason="PORT_UNREACHABLE"), "pending (PORT_UNREACHABLE)"),
+        (pb.Step(state=pb.Step.STATE_RUNNING), "running"),
+        (pb.Step(state=pb.Step.STATE_DELIVERED), "delivered"),
+        (pb.Step(state=pb.Step.STATE_PENDING, reason="PORT_UNREACHABLE"), "pending (PORT_UNREACHABLE)"),
     ],
 )
 def test_a_step_whose_task_does_not_run_says_what_it_waits_for(step: pb.Step, text: str) -> None:
-    assert view.outcome(step) == text
+    assert view.step_state(step) == text

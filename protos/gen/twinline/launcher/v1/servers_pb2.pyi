@@ -329,35 +329,71 @@ class Step(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    class _State:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Step._State.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        STATE_UNSPECIFIED: Step._State.ValueType  # 0
+        STATE_WAITING: Step._State.ValueType  # 1
+        """not its turn yet"""
+        STATE_PENDING: Step._State.ValueType  # 2
+        """its task is not at the machine yet; reason says what that waits for"""
+        STATE_DELIVERED: Step._State.ValueType  # 3
+        """its task is in the machine's journal"""
+        STATE_RUNNING: Step._State.ValueType  # 4
+        STATE_UNKNOWN: Step._State.ValueType  # 5
+        """since a resume: its task was lost, and its end is waited for; reason says why it cannot be told"""
+        STATE_SUCCEEDED: Step._State.ValueType  # 6
+        STATE_FAILED: Step._State.ValueType  # 7
+        """the list stopped here"""
+        STATE_CANCELED: Step._State.ValueType  # 8
+        """the machine ended before it did"""
+
+    class State(_State, metaclass=_StateEnumTypeWrapper):
+        """Where a step stands."""
+
+    STATE_UNSPECIFIED: Step.State.ValueType  # 0
+    STATE_WAITING: Step.State.ValueType  # 1
+    """not its turn yet"""
+    STATE_PENDING: Step.State.ValueType  # 2
+    """its task is not at the machine yet; reason says what that waits for"""
+    STATE_DELIVERED: Step.State.ValueType  # 3
+    """its task is in the machine's journal"""
+    STATE_RUNNING: Step.State.ValueType  # 4
+    STATE_UNKNOWN: Step.State.ValueType  # 5
+    """since a resume: its task was lost, and its end is waited for; reason says why it cannot be told"""
+    STATE_SUCCEEDED: Step.State.ValueType  # 6
+    STATE_FAILED: Step.State.ValueType  # 7
+    """the list stopped here"""
+    STATE_CANCELED: Step.State.ValueType  # 8
+    """the machine ended before it did"""
+
     SCRIPT_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     RUN_FIELD_NUMBER: _builtins.int
-    OUTCOME_FIELD_NUMBER: _builtins.int
-    TASK_STATE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     script: _builtins.str
     revision: _builtins.int
     run: _builtins.str
     """the latest; empty before the first"""
-    outcome: _builtins.str
-    """`waiting`, `running`, `succeeded`, `failed`, `canceled`"""
-    task_state: _builtins.str
-    """`pending` or `delivered` while the step's task does not run yet; else empty"""
+    state: Global___Step.State.ValueType
     reason: _builtins.str
-    """what the task waits for, such as PORT_UNREACHABLE; else empty"""
+    """such as PORT_UNREACHABLE; else empty"""
     def __init__(
         self,
         *,
         script: _builtins.str = ...,
         revision: _builtins.int = ...,
         run: _builtins.str = ...,
-        outcome: _builtins.str = ...,
-        task_state: _builtins.str = ...,
+        state: Global___Step.State.ValueType = ...,
         reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "reason", b"reason", "revision", b"revision", "run", b"run", "script", b"script", "task_state", b"task_state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "revision", b"revision", "run", b"run", "script", b"script", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
