@@ -144,7 +144,7 @@ STEPS: list[Column[pb.Step]] = [
 INPUTS: list[Column[pb.Input]] = [
     Column("INPUT", lambda each: each.name),
     Column("VALUE", lambda each: each.value),
-    Column("FROM", lambda each: each.origin),
+    Column("FROM", lambda each: word(pb.Input.Origin, each.origin)),
 ]
 TRANSITIONS: list[Column[pb.Transition]] = [
     Column("TIME", lambda each: when(each.time)),

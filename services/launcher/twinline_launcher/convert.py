@@ -1,6 +1,6 @@
 """Rows to messages, and messages to rows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from google.protobuf.duration_pb2 import Duration
@@ -11,7 +11,7 @@ from twinline.launcher.v1 import catalog_pb2, servers_pb2
 from twinline_launcher import cost, steps
 from twinline_launcher.models import Deployment, Generation, Image, Instance, SecurityGroup, Template, Transition, Whole
 from twinline_launcher.plan import Problem
-from twinline_launcher.states import State
+from twinline_launcher.states import Event, State
 
 _DECOMMISSION = frozenset({State.DECOMMISSIONING, State.STRANDED_IN_DECOMMISSIONING})
 
@@ -52,7 +52,7 @@ def instance(row: Instance, stranded: Sequence[Transition], *, at: datetime) -> 
         address=row.address,
         agent_id=row.agent_id,
         cloud_key=row.cloud_key,
-        inputs=[servers_pb2.Input(**each) for each in row.inputs],
+        inputs=[_input(each) for each in row.inputs],
         stranding=servers_pb2.Stranding(**row.stranding, since=timestamp(row.state_time)) if row.stranding else None,
         cost=_cost(cost.of(row, stranded, at=at)),
         launch_time=timestamp(row.launch_time),
@@ -80,7 +80,11 @@ def instance(row: Instance, stranded: Sequence[Transition], *, at: datetime) -> 
 def transition(row: Transition) -> servers_pb2.Transition:
     """One step of a server's life."""
     message = servers_pb2.Transition(
-        instance=row.instance_id, to=state(row.after), event=row.event, cause=row.cause, time=timestamp(row.time)
+        instance=row.instance_id,
+        to=state(row.after),
+        event=servers_pb2.Transition.Event.Value(f"EVENT_{Event(row.event).name}"),
+        cause=row.cause,
+        time=timestamp(row.time),
     )
     setattr(message, "from", state(row.before))  # a keyword of Python
     return message
@@ -149,6 +153,11 @@ def _told(of: Image | None) -> Generation:
     if of is None:
         return Generation.UNSPECIFIED
     return Generation(of.generation) or Generation.V4
+
+
+def _input(frozen: Mapping[str, str]) -> servers_pb2.Input:
+    origin = servers_pb2.Input.Origin.Value(f"ORIGIN_{frozen['origin'].upper()}")
+    return servers_pb2.Input(name=frozen["name"], value=frozen["value"], origin=origin)
 
 
 def _cost(of: cost.Cost) -> servers_pb2.Cost:

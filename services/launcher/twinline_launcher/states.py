@@ -43,12 +43,12 @@ class Event(StrEnum):
     LAUNCH = "launch"  # a person
     RUN = "run"  # the cloud says that it runs
     REFUSE = "refuse"  # the cloud will not make it
-    FINISH_BOOT = "finish boot"
+    FINISH_BOOT = "finish_boot"
     STRAND = "strand"  # a step failed or could not be started
     RESUME = "resume"  # a person
-    FORCE_OPERATIONAL = "force operational"  # a person
+    FORCE_OPERATIONAL = "force_operational"  # a person
     TERMINATE = "terminate"  # a person
-    FINISH_DECOMMISSION = "finish decommission"
+    FINISH_DECOMMISSION = "finish_decommission"
     EXPIRE = "expire"  # the limit of the state is over
     END = "end"  # the cloud says that it is gone, as it was told
     VANISH = "vanish"  # the cloud says that it is gone, and we did not tell it
@@ -141,4 +141,4 @@ def after(state: State, event: Event, *, server: str) -> State:
 
 def _said(event: Event) -> str:
     """An event as the command line calls it."""
-    return event.replace(" ", "-")
+    return event.replace("_", "-")

@@ -173,11 +173,14 @@ async def test_inputs_are_frozen_with_their_origin_and_reach_the_script(launcher
     server = await launcher.operational(inputs={"C": "text:launch"})
     assert seen.read_text() == "template server launch\n"
     await launcher.server(inputs={"B": "text:changed"})
-    frozen = {each.name: (each.value, each.origin) for each in (await launcher.get()).current.inputs}
-    assert frozen == {each.name: (each.value, each.origin) for each in server.current.inputs}
-    assert (frozen["A"], frozen["B"], frozen["C"]) == (
-        ("text:template", "template"), ("text:server", "server"), ("text:launch", "launch"),
-    )  # fmt: skip
+    frozen = (await launcher.get()).current.inputs
+    assert list(frozen) == list(server.current.inputs)
+    assert {each.name: (each.value, each.origin) for each in frozen} == {
+        "A": ("text:template", servers_pb2.Input.ORIGIN_TEMPLATE),
+        "B": ("text:server", servers_pb2.Input.ORIGIN_SERVER),
+        "C": ("text:launch", servers_pb2.Input.ORIGIN_LAUNCH),
+        "OTHER": ("text:x", servers_pb2.Input.ORIGIN_SERVER),
+    }
 
 
 async def test_watchers_are_told_every_state_of_every_server_they_follow(launcher: Launcher) -> None:

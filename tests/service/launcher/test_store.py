@@ -60,6 +60,18 @@ def test_steps_that_had_an_outcome_and_the_state_of_a_task_have_one_state(
     assert {(each.run, each.attempt, each.given_up) for each in steps} == {("run-1", 1, False)}
 
 
+def test_events_are_spelt_as_in_the_contract_those_of_old_transitions_too(
+    engine: sa.Engine, servers: ServerStore, instances: InstanceStore
+) -> None:
+    made = launched(servers, instances)
+    for event in (Event.RUN, Event.FINISH_BOOT):
+        instances.apply(made.id, event, at=minutes(1), cause="")
+    rewind(engine, "0003", "UPDATE transitions SET event = 'finish boot' WHERE event = 'finish_boot'")
+    db.migrate(engine, "twinline_launcher")
+    told = [each.event for each in servers.transitions("server-web-1", after=0, limit=10)]
+    assert told == ["launch", "run", "finish_boot"]
+
+
 def rewind(engine: sa.Engine, revision: str, *statements: str) -> None:
     """Bring the schema back to that of `revision` by `statements`."""
     with engine.begin() as connection:

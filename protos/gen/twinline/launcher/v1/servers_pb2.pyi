@@ -300,20 +300,44 @@ class Input(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    class _Origin:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _OriginEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Input._Origin.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        ORIGIN_UNSPECIFIED: Input._Origin.ValueType  # 0
+        ORIGIN_SCRIPT: Input._Origin.ValueType  # 1
+        """its default"""
+        ORIGIN_TEMPLATE: Input._Origin.ValueType  # 2
+        ORIGIN_DEPLOYMENT: Input._Origin.ValueType  # 3
+        ORIGIN_SERVER: Input._Origin.ValueType  # 4
+        ORIGIN_LAUNCH: Input._Origin.ValueType  # 5
+
+    class Origin(_Origin, metaclass=_OriginEnumTypeWrapper):
+        """What gave a value; a later one goes before an earlier one."""
+
+    ORIGIN_UNSPECIFIED: Input.Origin.ValueType  # 0
+    ORIGIN_SCRIPT: Input.Origin.ValueType  # 1
+    """its default"""
+    ORIGIN_TEMPLATE: Input.Origin.ValueType  # 2
+    ORIGIN_DEPLOYMENT: Input.Origin.ValueType  # 3
+    ORIGIN_SERVER: Input.Origin.ValueType  # 4
+    ORIGIN_LAUNCH: Input.Origin.ValueType  # 5
+
     NAME_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
     ORIGIN_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     value: _builtins.str
     """in value syntax"""
-    origin: _builtins.str
-    """`script`, `template`, `deployment`, `server` or `launch`"""
+    origin: Global___Input.Origin.ValueType
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         value: _builtins.str = ...,
-        origin: _builtins.str = ...,
+        origin: Global___Input.Origin.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -488,6 +512,63 @@ class Transition(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    class _Event:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _EventEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Transition._Event.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        EVENT_UNSPECIFIED: Transition._Event.ValueType  # 0
+        EVENT_LAUNCH: Transition._Event.ValueType  # 1
+        """a person"""
+        EVENT_RUN: Transition._Event.ValueType  # 2
+        """the cloud says that it runs"""
+        EVENT_REFUSE: Transition._Event.ValueType  # 3
+        """the cloud will not make it"""
+        EVENT_FINISH_BOOT: Transition._Event.ValueType  # 4
+        EVENT_STRAND: Transition._Event.ValueType  # 5
+        """a step failed or could not be started"""
+        EVENT_RESUME: Transition._Event.ValueType  # 6
+        """a person"""
+        EVENT_FORCE_OPERATIONAL: Transition._Event.ValueType  # 7
+        """a person"""
+        EVENT_TERMINATE: Transition._Event.ValueType  # 8
+        """a person"""
+        EVENT_FINISH_DECOMMISSION: Transition._Event.ValueType  # 9
+        EVENT_EXPIRE: Transition._Event.ValueType  # 10
+        """the limit of the state is over"""
+        EVENT_END: Transition._Event.ValueType  # 11
+        """the cloud says that it is gone, as it was told"""
+        EVENT_VANISH: Transition._Event.ValueType  # 12
+        """the cloud says that it is gone, and nobody here ended it"""
+
+    class Event(_Event, metaclass=_EventEnumTypeWrapper):
+        """What happened to the machine."""
+
+    EVENT_UNSPECIFIED: Transition.Event.ValueType  # 0
+    EVENT_LAUNCH: Transition.Event.ValueType  # 1
+    """a person"""
+    EVENT_RUN: Transition.Event.ValueType  # 2
+    """the cloud says that it runs"""
+    EVENT_REFUSE: Transition.Event.ValueType  # 3
+    """the cloud will not make it"""
+    EVENT_FINISH_BOOT: Transition.Event.ValueType  # 4
+    EVENT_STRAND: Transition.Event.ValueType  # 5
+    """a step failed or could not be started"""
+    EVENT_RESUME: Transition.Event.ValueType  # 6
+    """a person"""
+    EVENT_FORCE_OPERATIONAL: Transition.Event.ValueType  # 7
+    """a person"""
+    EVENT_TERMINATE: Transition.Event.ValueType  # 8
+    """a person"""
+    EVENT_FINISH_DECOMMISSION: Transition.Event.ValueType  # 9
+    EVENT_EXPIRE: Transition.Event.ValueType  # 10
+    """the limit of the state is over"""
+    EVENT_END: Transition.Event.ValueType  # 11
+    """the cloud says that it is gone, as it was told"""
+    EVENT_VANISH: Transition.Event.ValueType  # 12
+    """the cloud says that it is gone, and nobody here ended it"""
+
     INSTANCE_FIELD_NUMBER: _builtins.int
     FROM_FIELD_NUMBER: _builtins.int
     TO_FIELD_NUMBER: _builtins.int
@@ -496,7 +577,7 @@ class Transition(_message.Message):
     TIME_FIELD_NUMBER: _builtins.int
     instance: _builtins.str
     to: Global___ServerState.ValueType
-    event: _builtins.str
+    event: Global___Transition.Event.ValueType
     cause: _builtins.str
     """in words"""
     @_builtins.property
@@ -506,7 +587,7 @@ class Transition(_message.Message):
         *,
         instance: _builtins.str = ...,
         to: Global___ServerState.ValueType = ...,
-        event: _builtins.str = ...,
+        event: Global___Transition.Event.ValueType = ...,
         cause: _builtins.str = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
