@@ -23,6 +23,7 @@ from twinline_kit import pages
 from twinline_kit.auth import caller
 from twinline_kit.clock import Clock
 from twinline_kit.errors import InvalidArgument
+from twinline_kit.ids import required_request_id
 from twinline_kit.texts import printable
 
 log = logging.getLogger(__name__)
@@ -181,8 +182,7 @@ async def _first(context: grpc.aio.ServicerContext[Any, Any]) -> object:
 def _check_enrollment(request: fleet_pb2.CreateEnrollmentRequest) -> None:
     if not 0 < len(request.server) <= 255:
         raise InvalidArgument("server is empty or longer than 255 characters: name the server", field="server")
-    if not 0 < len(request.request_id) <= 128:
-        raise InvalidArgument("request_id is empty or longer than 128 characters: send a UUID", field="request_id")
+    required_request_id(request.request_id)
     if request.HasField("lifetime") and not (timedelta() < request.lifetime.ToTimedelta() <= _LONGEST_TOKEN_LIFETIME):
         raise InvalidArgument("lifetime is not between 0 and 30 days", field="lifetime")
 

@@ -207,7 +207,9 @@ class Story:
         self._tell.fact(FOUND, "its private half is uploaded, found to belong to it, and sealed", code=GREEN)
         self._tell.space()
         before = watcher.latest[STRAY].current.id
-        watcher.note(await self._servers.ResumeServer(pb.ResumeServerRequest(server=STRAY)))
+        watcher.note(
+            await self._servers.ResumeServer(pb.ResumeServerRequest(server=STRAY, request_id=str(uuid.uuid4())))
+        )
         await watcher.until(step, {STRAY: pb.SERVER_STATE_OPERATIONAL}, BOOT_LIMIT)
         self._require(step, watcher.latest[STRAY].current.id == before, f"{STRAY} was launched anew")
         if self._record.stranded is not None:
@@ -217,7 +219,11 @@ class Story:
         step = "end the servers"
         self._tell.chapter("Decommission and terminate")
         for name in SERVERS:
-            watcher.note(await self._servers.TerminateServer(pb.TerminateServerRequest(server=name)))
+            watcher.note(
+                await self._servers.TerminateServer(
+                    pb.TerminateServerRequest(server=name, request_id=str(uuid.uuid4()))
+                )
+            )
         await watcher.until(step, dict.fromkeys(SERVERS, pb.SERVER_STATE_TERMINATED), END_LIMIT)
         runs = await every(self._runs.ListRuns, runs_pb2.ListRunsRequest(), "runs")
         retired = [run for run in runs if run.script == "retire-site" and run.state == runs_pb2.Run.STATE_SUCCEEDED]

@@ -108,6 +108,17 @@ async def test_a_repeated_launch_request_launches_nothing_and_is_of_one_server(l
         await launcher.launch()
 
 
+async def test_a_repeated_terminate_request_leaves_the_machine_of_a_later_launch_alone(launcher: Launcher) -> None:
+    await launcher.server()
+    await launcher.operational()
+    await launcher.terminate(request_id="end it")
+    await launcher.becomes("TERMINATED")
+    await launcher.operational()
+    assert state_of(await launcher.terminate(request_id="end it")) == "OPERATIONAL"
+    with pytest.raises(InvalidArgument, match="used before"):
+        await launcher.force_operational(request_id="end it")
+
+
 async def test_a_relaunch_makes_another_machine_from_the_next_definition(launcher: Launcher) -> None:
     await launcher.server()
     first = await launcher.operational()

@@ -4,17 +4,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
-from alembic.autogenerate import compare_metadata
-from alembic.runtime.migration import MigrationContext
 
 from tests.unit.launcher.machines import NOON, machine, minutes
-from twinline_kit import db
 from twinline_kit.errors import Conflict
 from twinline_launcher.errors import IllegalTransition, InstanceNotFound, ServerNotFound
-from twinline_launcher.models import Instance, Server, Table
+from twinline_launcher.models import Instance, Server
 from twinline_launcher.states import Event, State
-from twinline_launcher.steps import load
 from twinline_launcher.store.instances import InstanceStore
 from twinline_launcher.store.servers import Seen, ServerStore
 
@@ -38,55 +33,6 @@ def launched(servers: ServerStore, instances: InstanceStore, number: int = 1, **
 
 def steps_of(servers: ServerStore, server: str = "server-web-1") -> list[tuple[int, str, str]]:
     return [(each.number, each.before, each.after) for each in servers.transitions(server, after=0, limit=100)]
-
-
-def test_the_migrations_make_the_tables_that_the_code_expects(engine: sa.Engine) -> None:
-    db.migrate(engine, "twinline_launcher")
-    with engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), Table.metadata) == []
-
-
-def test_steps_that_had_an_outcome_and_the_state_of_a_task_have_one_state(
-    engine: sa.Engine, servers: ServerStore, instances: InstanceStore
-) -> None:
-    old = {"script": "hello", "revision": 1, "inputs": [], "attempt": 1, "run": "run-1"}
-    states = [("succeeded", ""), ("running", "pending"), ("running", ""), ("waiting", "")]
-    boot = [{**old, "outcome": outcome, "task_state": task_state, "reason": ""} for outcome, task_state in states]
-    made = launched(servers, instances, boot=[*boot, {**old, "outcome": "failed"}])
-    rewind(engine, "0002")
-    db.migrate(engine, "twinline_launcher")
-    steps = load(instances.get(made.id).boot)
-    assert [each.state for each in steps] == ["succeeded", "pending", "running", "waiting", "failed"]
-    assert {(each.run, each.attempt, each.given_up) for each in steps} == {("run-1", 1, False)}
-
-
-def test_events_are_spelt_as_in_the_contract_those_of_old_transitions_too(
-    engine: sa.Engine, servers: ServerStore, instances: InstanceStore
-) -> None:
-    made = launched(servers, instances)
-    for event in (Event.RUN, Event.FINISH_BOOT):
-        instances.apply(made.id, event, at=minutes(1), cause="")
-    rewind(engine, "0003", "UPDATE transitions SET event = 'finish boot' WHERE event = 'finish_boot'")
-    db.migrate(engine, "twinline_launcher")
-    told = [each.event for each in servers.transitions("server-web-1", after=0, limit=10)]
-    assert told == ["launch", "run", "finish_boot"]
-
-
-def rewind(engine: sa.Engine, revision: str, *statements: str) -> None:
-    """Bring the schema back to that of `revision` by `statements`."""
-    with engine.begin() as connection:
-        for each in (*statements, f"UPDATE alembic_version SET version_num = '{revision}'"):
-            connection.exec_driver_sql(each)
-
-
-def test_machines_of_the_first_tables_are_kept_and_their_template_and_image_stay_unknown(
-    engine: sa.Engine, servers: ServerStore, instances: InstanceStore
-) -> None:
-    made = launched(servers, instances, template="web", image="v4")
-    rewind(engine, "0001", *(f"ALTER TABLE instances DROP COLUMN {each}" for each in ("template", "image")))
-    db.migrate(engine, "twinline_launcher")
-    kept = instances.get(made.id)
-    assert (kept.server_name, kept.template, kept.image) == ("web-1", "", "")
 
 
 def test_applying_a_definition_twice_changes_nothing_and_keeps_the_machine(
@@ -129,12 +75,16 @@ def test_of_two_launches_at_once_one_is_told_to_read_again(servers: ServerStore,
         instances.get("instance-2")
 
 
-def test_a_repeated_launch_request_returns_the_first_machine(servers: ServerStore, instances: InstanceStore) -> None:
-    first = launched(servers, instances, launch_request="one")
-    server = servers.get("web-1").server
-    again = instances.launch(server, machine(id="instance-2", launch_request="one"), at=NOON, cause="")
-    assert again.id == first.id
-    assert len(steps_of(servers)) == 1
+def test_a_request_makes_one_step_of_one_server(servers: ServerStore, instances: InstanceStore) -> None:
+    made, server = launched(servers, instances), servers.apply(definition("web-2"))
+    instances.apply(made.id, Event.RUN, at=NOON, cause="", request_id="one")
+    with pytest.raises(Conflict):
+        instances.apply(made.id, Event.TERMINATE, at=NOON, cause="", request_id="one")
+    with pytest.raises(Conflict):
+        instances.launch(server, machine(id="instance-2", server_id=server.id), at=NOON, cause="", request_id="one")
+    first = instances.made_by("one")
+    assert first and (first.instance_id, first.event) == (made.id, Event.RUN)
+    assert (instances.get(made.id).state, servers.get("web-2").instance) == (State.BOOTING, None)
 
 
 def test_a_move_writes_state_facts_and_history_together(servers: ServerStore, instances: InstanceStore) -> None:

@@ -13,7 +13,7 @@ from tests.peers.authority import Certificates
 from tests.peers.eventually import eventually
 from tests.peers.serving import Served
 from tests.service.launcher.conftest import fill
-from tests.service.launcher.world import Launcher, World, outcomes, running_world, word
+from tests.service.launcher.world import Launcher, World, outcomes, running_world, state_of, word
 from twinline.keys.v1 import cloud_keys_pb2
 from twinline.launcher.v1 import servers_pb2
 from twinline_kit.errors import Error
@@ -30,11 +30,6 @@ async def found_key(world: World) -> None:
         name="found-key", public_key=public_key, request_id=str(uuid.uuid4())
     )
     await world.cloud_keys().ImportCloudKey(request)
-
-
-async def force_operational(launcher: Launcher) -> None:
-    request = servers_pb2.ForceOperationalServerRequest(server="web-1")
-    await launcher.servers.ForceOperationalServer(request)
 
 
 async def test_without_key_material_v4_is_refused_then_strands_and_resumes(launcher: Launcher, world: World) -> None:
@@ -77,6 +72,21 @@ async def test_a_resume_goes_on_from_the_failed_step_and_repeats_nothing(launche
     await launcher.resume()
     assert set(outcomes(await launcher.becomes("OPERATIONAL")).values()) == {"succeeded"}
     assert await world.run_names() == ["hello", "picky", "picky", "bye"]
+
+
+async def test_a_repeated_request_resumes_and_declares_operational_once(launcher: Launcher, world: World) -> None:
+    await world.script("#!/bin/sh\nexit 1\n", "broken")
+    await launcher.template(boot=["broken"])
+    await launcher.server()
+    await launcher.launch()
+    await launcher.becomes("STRANDED_IN_BOOTING")
+    await launcher.resume(request_id="go on")
+    again: bool = await eventually(partial(has_stranded_twice, launcher))
+    assert again
+    assert state_of(await launcher.resume(request_id="go on")) == "STRANDED_IN_BOOTING"
+    await launcher.force_operational(request_id="declare it")
+    assert state_of(await launcher.force_operational(request_id="declare it")) == "OPERATIONAL"
+    assert await world.run_names() == ["broken", "broken"]
 
 
 async def test_a_closed_port_strands_after_the_connect_window_until_it_is_opened(world: World) -> None:
@@ -208,7 +218,7 @@ async def test_a_stranded_server_can_be_declared_operational_without_a_script(la
     await launcher.server()
     await launcher.launch()
     await launcher.becomes("STRANDED_IN_BOOTING")
-    await force_operational(launcher)
+    await launcher.force_operational()
     server = await launcher.becomes("OPERATIONAL")
     assert server.current.cause == "declared operational by admin, without running any script"
     assert not server.current.HasField("stranding")

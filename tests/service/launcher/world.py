@@ -87,13 +87,17 @@ class Launcher:
             servers_pb2.LaunchServerRequest(server=name, request_id=request_id, **more)
         )
 
-    async def terminate(self, name: str = "web-1") -> Server:
+    async def terminate(self, name: str = "web-1", **more: Any) -> Server:
         """Terminate it."""
-        return await self.servers.TerminateServer(servers_pb2.TerminateServerRequest(server=name))
+        return await self.servers.TerminateServer(servers_pb2.TerminateServerRequest(server=name, **more))
 
-    async def resume(self, name: str = "web-1") -> Server:
+    async def resume(self, name: str = "web-1", **more: Any) -> Server:
         """Resume its boot."""
-        return await self.servers.ResumeServer(servers_pb2.ResumeServerRequest(server=name))
+        return await self.servers.ResumeServer(servers_pb2.ResumeServerRequest(server=name, **more))
+
+    async def force_operational(self, name: str = "web-1", **more: Any) -> Server:
+        """Declare it operational."""
+        return await self.servers.ForceOperationalServer(servers_pb2.ForceOperationalServerRequest(server=name, **more))
 
     async def becomes(self, state: str, name: str = "web-1", within: float = 30) -> Server:
         """The server once it is in that state."""

@@ -378,7 +378,7 @@ class StartRunRequest(_message.Message):
     REACH_TIMEOUT_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """UUID, or any unique text of at most 128 characters; repeats return the first run"""
+    """needed; printable text of at most 128 characters, best a UUID; a repeat returns the first run"""
     script: _builtins.str
     """name of a stored script"""
     command: _builtins.str
