@@ -54,7 +54,7 @@ def price(server: pb.Server) -> str:
 
 def address(server: pb.Server) -> str:
     """Where the present machine is reached; nothing once it is gone."""
-    return "" if server.state == pb.SERVER_STATE_TERMINATED else server.current.address
+    return server.current.address if server.has_machine else ""
 
 
 def made_of(server: pb.Server) -> pb.ServerSpec:

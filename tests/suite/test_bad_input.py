@@ -43,7 +43,6 @@ MISTAKES = [
         "nothing was launched; web-1: INPUT_MI",
     ),
     (["servers", "list", "--deployment", "stie"], 2, "did you mean site?"),
-    (["keys", "delete", "site-key"], 3, "site-key is the key of web-1"),
     (["run"], 2, "name a SCRIPT, or give a command"),
     (["run", "x", "-c", "true"], 2, "not both"),
     (["run", "./x.sh", "--on", "name:web-1"], 2, "`twinline scripts push ./x.sh`"),

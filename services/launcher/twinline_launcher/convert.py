@@ -11,7 +11,7 @@ from twinline.launcher.v1 import catalog_pb2, servers_pb2
 from twinline_launcher import cost, steps
 from twinline_launcher.models import Deployment, Generation, Image, Instance, SecurityGroup, Template, Transition, Whole
 from twinline_launcher.plan import Problem
-from twinline_launcher.states import Event, State
+from twinline_launcher.states import MOVING, WITH_MACHINE, Event, State
 
 _DECOMMISSION = frozenset({State.DECOMMISSIONING, State.STRANDED_IN_DECOMMISSIONING})
 
@@ -19,6 +19,7 @@ _DECOMMISSION = frozenset({State.DECOMMISSIONING, State.STRANDED_IN_DECOMMISSION
 def server(whole: Whole, image: Image | None, *, at: datetime) -> servers_pb2.Server:
     """A server and its machine as they are; `image`: that of the next launch."""
     row, machine = whole.server, whole.instance
+    stands = State(machine.state) if machine else State.INACTIVE
     told = machine.generation if machine else _told(image)
     assumed = machine.generation_assumed if machine else bool(image and image.generation == Generation.UNSPECIFIED)
     return servers_pb2.Server(
@@ -34,7 +35,9 @@ def server(whole: Whole, image: Image | None, *, at: datetime) -> servers_pb2.Se
             inputs=row.inputs,
             tags=row.tags,
         ),
-        state=state(machine.state if machine else State.INACTIVE),
+        state=state(stands),
+        moving=stands in MOVING,
+        has_machine=stands in WITH_MACHINE,
         current=instance(machine, whole.stranded, at=at) if machine else None,
         create_time=timestamp(row.create_time),
         update_time=timestamp(max(row.update_time, machine.state_time) if machine else row.update_time),

@@ -116,6 +116,22 @@ LIMITS: Mapping[State, timedelta] = {
 }
 """After so long in a state EXPIRE happens to it. What an operator may set has its default here."""
 
+MOVING = frozenset({State.PENDING, State.BOOTING, State.DECOMMISSIONING, State.SHUTTING_DOWN})
+"""It changes by itself: whoever wants something else waits. All other states rest."""
+
+WITH_MACHINE = frozenset(
+    {
+        State.PENDING,
+        State.BOOTING,
+        State.OPERATIONAL,
+        State.STRANDED_IN_BOOTING,
+        State.DECOMMISSIONING,
+        State.STRANDED_IN_DECOMMISSIONING,
+        State.SHUTTING_DOWN,
+    }
+)
+"""A machine was asked of the cloud, and is not known to be gone."""
+
 STRANDED = frozenset({State.STRANDED_IN_BOOTING, State.STRANDED_IN_DECOMMISSIONING})
 """The machine runs, costs money, and does nothing for it."""
 

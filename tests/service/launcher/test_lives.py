@@ -119,6 +119,16 @@ async def test_a_repeated_terminate_request_leaves_the_machine_of_a_later_launch
         await launcher.force_operational(request_id="end it")
 
 
+async def test_a_server_says_whether_it_moves_and_whether_it_has_a_machine(launcher: Launcher) -> None:
+    defined = await launcher.server()
+    launched = await launcher.launch()
+    runs = await launcher.becomes("OPERATIONAL")
+    await launcher.terminate()
+    gone = await launcher.becomes("TERMINATED")
+    told = [(each.moving, each.has_machine) for each in (defined, launched, runs, gone)]
+    assert told == [(False, False), (True, True), (False, True), (False, False)]
+
+
 async def test_a_relaunch_makes_another_machine_from_the_next_definition(launcher: Launcher) -> None:
     await launcher.server()
     first = await launcher.operational()

@@ -89,7 +89,11 @@ def test_a_machine_may_vanish_wherever_it_may_run(state: State) -> None:
     assert states.after(state, event, server="web-2") is State.TERMINATED
 
 
+def test_a_machine_is_there_from_the_launch_until_the_cloud_says_that_it_is_gone() -> None:
+    assert states.WITH_MACHINE | {State.INACTIVE, State.TERMINATED, State.ERROR} == set(State)
+    assert states.MOVING | states.REACHABLE == states.WITH_MACHINE
+
+
 def test_a_moving_state_has_a_limit_unless_it_must_never_give_up() -> None:
-    moving = {state for state in State if state.name.endswith("ING") and state not in states.STRANDED}
-    assert set(states.LIMITS) == moving | {State.STRANDED_IN_DECOMMISSIONING}
+    assert set(states.LIMITS) == states.MOVING - {State.SHUTTING_DOWN} | {State.STRANDED_IN_DECOMMISSIONING}
     assert all(Event.EXPIRE in states.TRANSITIONS[state] for state in states.LIMITS)

@@ -88,6 +88,8 @@ class Server(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
     GENERATION_ASSUMED_FIELD_NUMBER: _builtins.int
+    MOVING_FIELD_NUMBER: _builtins.int
+    HAS_MACHINE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """`server-…`"""
     name: _builtins.str
@@ -99,6 +101,10 @@ class Server(_message.Message):
     """of the present machine's image, else of the next one's"""
     generation_assumed: _builtins.bool
     """the image does not state it: treated as v4"""
+    moving: _builtins.bool
+    """its state changes by itself: wait; else it rests until somebody asks for something"""
+    has_machine: _builtins.bool
+    """one was asked of the cloud, and is not known to be gone"""
     @_builtins.property
     def next(self) -> Global___ServerSpec: ...
     @_builtins.property
@@ -122,10 +128,12 @@ class Server(_message.Message):
         update_time: _timestamp_pb2.Timestamp | None = ...,
         generation: _common_pb2.Generation.ValueType = ...,
         generation_assumed: _builtins.bool = ...,
+        moving: _builtins.bool = ...,
+        has_machine: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "current", b"current", "next", b"next", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "current", b"current", "deployment", b"deployment", "generation", b"generation", "generation_assumed", b"generation_assumed", "id", b"id", "name", b"name", "next", b"next", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "current", b"current", "deployment", b"deployment", "generation", b"generation", "generation_assumed", b"generation_assumed", "has_machine", b"has_machine", "id", b"id", "moving", b"moving", "name", b"name", "next", b"next", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
