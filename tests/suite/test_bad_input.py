@@ -51,6 +51,11 @@ MISTAKES = [
     (["runs", "list", "--limit", "0"], 2, "'--limit': want 1 or more; see"),
     (["run", "-c", "true", "--on", "web-1"], 2, "did you mean name:web-1?"),
     (["run", "greet-visitr", "--on", "name:*", "--plan"], 2, "did you mean greet-visitor?"),
+    (
+        ["run", "greet-visitor", "--revision", "9", "--on", "name:*", "--plan"],
+        2,
+        "no revision 9 of script greet-visitor; `twinline scripts list` shows what there is\n",
+    ),
     (["run", "greet-visitor", "--on", "name:*", "--plan"], 3, "VISITOR"),
     (["run", "greet-visitor", "--on", "name:*", "--plan", "--input", "VISITER=text:x"], 2, "did you mean VISITOR?"),
     (["run", "-c", "true", "--on", "name:*", "--plan", "--input", "A B=text:x"], 2, "A B"),

@@ -70,10 +70,12 @@ class Lists:
         step = done[index] if done else Step("", 0)
         facts: dict[str, Any] = {kind.column: steps.dump(steps.with_step(done, index, state=StepState.FAILED))}
         if kind is BOOT:
-            why = stranding.boot(turn.instance, failure, step=step.title, run=step.run)
+            newest = await self._runs.newest_revision(step.script) if failure.reason in stranding.MENDED_BY_PUSH else 0
+            rest = [each.title for each in done[index + 1 :]]
+            why = stranding.boot(turn.instance, failure, step, newest=newest, rest=rest)
         else:
             force_after = timedelta(seconds=self._settings.stranded_decommission_limit)
-            why = stranding.decommission(turn.instance, failure, step=step.title, run=step.run, force_after=force_after)
+            why = stranding.decommission(turn.instance, failure, step, force_after=force_after)
         await turn.move(event, f"{failure.message} ({failure.reason})", stranding=why, **facts)
 
     async def cancel(self, turn: Turn) -> None:

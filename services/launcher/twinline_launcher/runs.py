@@ -10,8 +10,9 @@ from google.protobuf.duration_pb2 import Duration
 
 from twinline.executor.v1 import runs_pb2 as pb
 from twinline.executor.v1 import runs_pb2_grpc as rpc
+from twinline.executor.v1 import scripts_pb2, scripts_pb2_grpc
 from twinline_kit import telemetry
-from twinline_kit.errors import NotFound
+from twinline_kit.errors import Error, NotFound
 from twinline_launcher import inputs
 from twinline_launcher.models import Instance
 from twinline_launcher.steps import Step, StepState
@@ -56,6 +57,7 @@ class Runs:
 
     def __init__(self, executor: grpc.aio.Channel) -> None:
         self._runs = rpc.RunServiceStub(executor)
+        self._scripts = scripts_pb2_grpc.ScriptServiceStub(executor)
 
     async def start(self, machine: Instance, which: str, index: int, step: Step, limits: Limits) -> str:
         """Start the run of a step's present attempt, or find it; returns its id. Raises what the executor refuses."""
@@ -88,6 +90,13 @@ class Runs:
         if task.state == pb.Task.STATE_UNKNOWN and not task.settled:
             return GoingOn(StepState.UNKNOWN, task.reason, lost=_failure(task, step))
         return Ended(_failure(task, step))
+
+    async def newest_revision(self, script: str) -> int:
+        """The newest revision of a script; 0 when it cannot be told now."""
+        try:
+            return (await self._scripts.GetScript(scripts_pb2.GetScriptRequest(name=script))).revision
+        except Error:
+            return 0
 
     async def cancel(self, run: str) -> None:
         """Stop the run, if it goes on."""

@@ -74,6 +74,25 @@ async def test_a_resume_goes_on_from_the_failed_step_and_repeats_nothing(launche
     assert await world.run_names() == ["hello", "picky", "picky", "bye"]
 
 
+async def test_a_script_mended_since_the_launch_is_run_beside_the_list(launcher: Launcher, world: World) -> None:
+    await world.script("#!/bin/sh\nexit 1\n", "broken")
+    await launcher.template(boot=["broken"])
+    await launcher.server()
+    await launcher.launch()
+    stranded = await launcher.becomes("STRANDED_IN_BOOTING")
+    assert "revision" not in stranded.current.stranding.way_out
+    await world.script("#!/bin/sh\necho mended\n", "broken")
+    await launcher.resume()
+    again: bool = await eventually(partial(has_stranded_twice, launcher))
+    assert again
+    why = (await launcher.get()).current.stranding
+    assert why.way_out.startswith(
+        "web-1 keeps broken revision 1 (newest: 2): `twinline run broken --on name:web-1`, th"
+    )
+    await world.run("broken", "name:web-1")
+    await launcher.force_operational()
+
+
 async def test_a_repeated_request_resumes_and_declares_operational_once(launcher: Launcher, world: World) -> None:
     await world.script("#!/bin/sh\nexit 1\n", "broken")
     await launcher.template(boot=["broken"])

@@ -204,6 +204,15 @@ class World:
         """The executor's targets, as an admin."""
         return targets_pb2_grpc.TargetServiceStub(self._executor())
 
+    async def run(self, script: str, on: str) -> None:
+        """Run a script, and wait until it succeeded."""
+        stub = runs_pb2_grpc.RunServiceStub(self._executor())
+        request = runs_pb2.StartRunRequest(request_id=str(uuid.uuid4()), script=script, selector=on)
+        run = await stub.StartRun(request)
+        async for change in stub.WatchRun(runs_pb2.WatchRunRequest(run=run.id, run_only=True)):
+            run = change.run
+        assert run.state == runs_pb2.Run.STATE_SUCCEEDED
+
     async def run_names(self) -> list[str]:
         """The scripts of all runs there were, oldest first."""
         stub = runs_pb2_grpc.RunServiceStub(self._executor())
