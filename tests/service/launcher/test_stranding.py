@@ -22,6 +22,8 @@ from twinline_launcher.providers.local import processes
 
 KEY = asyncssh.generate_private_key("ssh-ed25519")
 
+either_line = pytest.mark.parametrize("image", ["v4", "v5"])
+
 
 async def found_key(world: World) -> None:
     """A key whose private half is elsewhere."""
@@ -58,11 +60,14 @@ async def test_v5_does_not_mind_missing_material_nor_closed_ports(launcher: Laun
     assert outcomes(await launcher.operational()) == {"hello": "succeeded"}
 
 
-async def test_a_resume_goes_on_from_the_failed_step_and_repeats_nothing(launcher: Launcher, world: World) -> None:
+@either_line
+async def test_a_resume_goes_on_from_the_failed_step_and_repeats_nothing(
+    launcher: Launcher, world: World, image: str
+) -> None:
     mended = world.folder / "mended"
     await world.script(f"#!/bin/sh\ntest -e {mended} || exit 3\n", "picky")
     await launcher.template(boot=["hello", "picky", "bye"])
-    await launcher.server()
+    await launcher.server(image=image)
     await launcher.launch()
     stranded = await launcher.becomes("STRANDED_IN_BOOTING")
     assert outcomes(stranded) == {"hello": "succeeded", "picky": "failed", "bye": "waiting"}
@@ -227,14 +232,22 @@ async def test_an_empty_boot_list_still_proves_that_the_machine_is_reached(launc
     await launcher.launch(force=True)
     stranded = await launcher.becomes("STRANDED_IN_BOOTING")
     assert stranded.current.stranding.failed_step == "connect"
-    await launcher.server("web-2", cloud_key="launch-key")
-    assert outcomes(await launcher.operational("web-2")) == {"connect": "succeeded"}
 
 
-async def test_a_stranded_server_can_be_declared_operational_without_a_script(launcher: Launcher, world: World) -> None:
+@either_line
+async def test_an_empty_boot_list_is_one_step_that_connects(launcher: Launcher, image: str) -> None:
+    await launcher.template()
+    await launcher.server(image=image)
+    assert outcomes(await launcher.operational()) == {"connect": "succeeded"}
+
+
+@either_line
+async def test_a_stranded_server_can_be_declared_operational_without_a_script(
+    launcher: Launcher, world: World, image: str
+) -> None:
     await world.script("#!/bin/sh\nexit 1\n", "broken")
     await launcher.template(boot=["broken", "hello"])
-    await launcher.server()
+    await launcher.server(image=image)
     await launcher.launch()
     await launcher.becomes("STRANDED_IN_BOOTING")
     await launcher.force_operational()
@@ -244,10 +257,13 @@ async def test_a_stranded_server_can_be_declared_operational_without_a_script(la
     assert await world.run_names() == ["broken"]
 
 
-async def test_a_stranded_boot_is_ended_at_once_without_the_decommission_list(launcher: Launcher, world: World) -> None:
+@either_line
+async def test_a_stranded_boot_is_ended_at_once_without_the_decommission_list(
+    launcher: Launcher, world: World, image: str
+) -> None:
     await world.script("#!/bin/sh\nkill -9 $$\n", "broken")
     await launcher.template(boot=["broken"], decommission=["bye"])
-    await launcher.server()
+    await launcher.server(image=image)
     await launcher.launch()
     stranded = await launcher.becomes("STRANDED_IN_BOOTING")
     assert stranded.current.stranding.message == "script broken was ended by signal 9"
@@ -256,10 +272,11 @@ async def test_a_stranded_boot_is_ended_at_once_without_the_decommission_list(la
     assert await world.run_names() == ["broken"]
 
 
-async def test_a_failed_decommission_waits_for_a_second_terminate(launcher: Launcher, world: World) -> None:
+@either_line
+async def test_a_failed_decommission_waits_for_a_second_terminate(launcher: Launcher, world: World, image: str) -> None:
     await world.script("#!/bin/sh\nexit 7\n", "clumsy")
     await launcher.template(boot=["hello"], decommission=["clumsy", "bye"])
-    await launcher.server()
+    await launcher.server(image=image)
     await launcher.operational()
     await launcher.terminate()
     stranded = await launcher.becomes("STRANDED_IN_DECOMMISSIONING")
@@ -270,7 +287,7 @@ async def test_a_failed_decommission_waits_for_a_second_terminate(launcher: Laun
     assert (await launcher.history())[-3:] == ["STRANDED_IN_DECOMMISSIONING", "SHUTTING_DOWN", "TERMINATED"]
 
 
-@pytest.mark.parametrize("image", ["v4", "v5"])
+@either_line
 async def test_a_decommission_that_overruns_is_ended_by_force_after_a_while(world: World, image: str) -> None:
     limits: dict[str, Any] = {
         "decommission_limit_v4": 1.0,
