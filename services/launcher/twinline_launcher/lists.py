@@ -110,7 +110,7 @@ class Lists:
             await _note(turn, kind, index, run=run)
 
     async def _follow(self, turn: Turn, kind: Kind, index: int, step: Step) -> bool:
-        seen = await self._runs.result(step.run, step)
+        seen = await self._runs.result(step)
         if isinstance(seen, GoingOn):
             if seen.lost and step.state is not StepState.UNKNOWN:  # once one is waited for, a person knows
                 await self.strand(turn, kind, seen.lost)
@@ -127,7 +127,7 @@ class Lists:
 
     async def _retry(self, turn: Turn, kind: Kind, index: int, step: Step) -> None:
         """After a resume: again, unless the failed attempt turns out to have succeeded, or may be at work still."""
-        seen = await self._runs.result(step.run, step) if step.run else GoingOn()
+        seen = await self._runs.result(step) if step.run else GoingOn()
         if isinstance(seen, GoingOn):
             # Without a run, the same attempt is asked for: it may have been taken, and the answer lost.
             await _note(turn, kind, index, state=seen.state, reason=seen.reason)

@@ -76,12 +76,12 @@ class Runs:
             run = await self._runs.StartRun(request)
         return run.id
 
-    async def result(self, run: str, step: Step) -> GoingOn | Ended:
-        """How the run ended, or where its task stands."""
+    async def result(self, step: Step) -> GoingOn | Ended:
+        """How the run of a step's present attempt ended, or where its task stands."""
         try:
-            tasks = (await self._runs.ListTasks(pb.ListTasksRequest(run=run, page_size=1))).tasks
+            tasks = (await self._runs.ListTasks(pb.ListTasksRequest(run=step.run, page_size=1))).tasks
         except NotFound:
-            return Ended(Failure(Reason.OUTCOME_UNKNOWN, f"the executor knows no run {run} any more"))
+            return Ended(Failure(Reason.OUTCOME_UNKNOWN, f"the executor knows no run {step.run} any more"))
         if not tasks:
             return GoingOn()
         task, state = tasks[0], _GOES_ON.get(tasks[0].state)
