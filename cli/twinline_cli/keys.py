@@ -25,10 +25,6 @@ app = noun("SSH key pairs that servers are launched with.")
 
 Name = Annotated[str, typer.Argument(help="A key's name or id.")]
 
-_WITHOUT_MACHINE = frozenset(
-    {servers_pb2.SERVER_STATE_INACTIVE, servers_pb2.SERVER_STATE_TERMINATED, servers_pb2.SERVER_STATE_ERROR}
-)
-
 _MOST_NAMED = 10
 
 COLUMNS: list[Column[pb.CloudKey]] = [
@@ -120,20 +116,24 @@ async def upload_material(
 @command(app, "delete")
 async def delete(
     key: Name,
-    force: Annotated[bool, typer.Option("--force", help="Delete it although servers have it.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Delete it although machines have it.")] = False,
     output: Output = Format.TABLE,
 ) -> None:
-    """Delete a key and its private half, for good. Refused when servers have it, unless forced."""
+    """Delete a key and its private half, for good. Refused when machines have it, unless forced."""
     async with connected() as channel, suggesting(key, lambda: names(channel)):
         stub = rpc.CloudKeyServiceStub(channel)
         found = await stub.GetCloudKey(pb.GetCloudKeyRequest(key=key))
-        if not force and (users := await _servers_with(channel, found)):
+        servers = await _servers(channel)
+        users = [each.name for each in servers if each.has_machine and _is_of(found, each.current.cloud_key)]
+        if users and not force:
             raise CliError(
                 f"{found.name} is the key of {', '.join(users)}: v4 servers take no run without it; "
                 "delete it all the same with --force",
                 ExitCode.REFUSED,
             )
         await stub.DeleteCloudKey(pb.DeleteCloudKeyRequest(key=found.id))
+    if wanting := [each.name for each in servers if _is_of(found, each.next.cloud_key)]:
+        say(f"before the next launch, choose another key for {', '.join(wanting)}")
     show_deleted("key", key, output)
 
 
@@ -154,22 +154,17 @@ async def _offer_resume(channel: grpc.aio.Channel, key: pb.CloudKey) -> None:
 
 
 def _wants_material(server: servers_pb2.Server, key: pb.CloudKey) -> bool:
-    return server.current.stranding.reason == "KEY_MATERIAL_MISSING" and server.current.cloud_key in (key.id, key.name)
+    return server.current.stranding.reason == "KEY_MATERIAL_MISSING" and _is_of(key, server.current.cloud_key)
+
+
+def _is_of(key: pb.CloudKey, reference: str) -> bool:
+    """Whether a server that refers to its key so has this one."""
+    return reference in (key.id, key.name)
 
 
 async def _servers(channel: grpc.aio.Channel) -> list[servers_pb2.Server]:
     stub = servers_pb2_grpc.ServerServiceStub(channel)
     return await every(stub.ListServers, servers_pb2.ListServersRequest(), "servers")
-
-
-async def _servers_with(channel: grpc.aio.Channel, key: pb.CloudKey) -> list[str]:
-    """Names of the servers whose machine has this key, or whose next one will."""
-    both = {key.id, key.name}
-    return [
-        server.name
-        for server in await _servers(channel)
-        if server.next.cloud_key in both or (server.state not in _WITHOUT_MACHINE and server.current.cloud_key in both)
-    ]
 
 
 async def names(channel: grpc.aio.Channel) -> Iterable[str]:

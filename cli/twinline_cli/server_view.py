@@ -54,7 +54,7 @@ def price(server: pb.Server) -> str:
 
 def address(server: pb.Server) -> str:
     """Where the present machine is reached; nothing once it is gone."""
-    return "" if server.state == pb.SERVER_STATE_TERMINATED else server.current.address
+    return server.current.address if server.has_machine else ""
 
 
 def made_of(server: pb.Server) -> pb.ServerSpec:
@@ -88,11 +88,10 @@ def next_launch(server: pb.Server) -> str:
     return "; ".join(filter(None, changed))
 
 
-def outcome(step: pb.Step) -> str:
-    """What became of a step; of one whose task does not run yet, where that stands and what it waits for."""
-    if not step.task_state:
-        return step.outcome
-    return f"{step.task_state} ({step.reason})" if step.reason else step.task_state
+def step_state(step: pb.Step) -> str:
+    """Where a step stands, and what it waits for."""
+    said = word(pb.Step.State, step.state)
+    return f"{said} ({step.reason})" if step.reason else said
 
 
 def _changed(what: str, then: str, now: str) -> str:
@@ -139,13 +138,13 @@ DETAILS: list[Column[pb.Server]] = [
 STEPS: list[Column[pb.Step]] = [
     Column("STEP", lambda step: step.script),
     Column("REVISION", lambda step: str(step.revision)),
-    Column("OUTCOME", outcome, is_state=True),
+    Column("STATE", step_state, is_state=True),
     Column("RUN", lambda step: step.run),
 ]
 INPUTS: list[Column[pb.Input]] = [
     Column("INPUT", lambda each: each.name),
     Column("VALUE", lambda each: each.value),
-    Column("FROM", lambda each: each.origin),
+    Column("FROM", lambda each: word(pb.Input.Origin, each.origin)),
 ]
 TRANSITIONS: list[Column[pb.Transition]] = [
     Column("TIME", lambda each: when(each.time)),

@@ -107,7 +107,7 @@ async def resume(
         stub = rpc.ServerServiceStub(channel)
         done = await act_on_each(
             await _all_of(channel, servers),
-            lambda server: stub.ResumeServer(pb.ResumeServerRequest(server=server.id)),
+            lambda server: stub.ResumeServer(pb.ResumeServerRequest(server=server.id, request_id=str(uuid.uuid4()))),
         )
         return await _finish(channel, done, pb.SERVER_STATE_OPERATIONAL, patience if wait else None, output)
 
@@ -116,7 +116,7 @@ async def resume(
 async def force_operational(server: Server, output: Output = Format.TABLE) -> None:
     """Declare a stranded server operational. No script runs."""
     async with connected() as channel, suggesting(server, lambda: names(channel)):
-        request = pb.ForceOperationalServerRequest(server=server)
+        request = pb.ForceOperationalServerRequest(server=server, request_id=str(uuid.uuid4()))
         changed = await rpc.ServerServiceStub(channel).ForceOperationalServer(request)
     show_list([changed], view.COLUMNS, output, empty="")
 
@@ -131,7 +131,9 @@ async def terminate(
         stub = rpc.ServerServiceStub(channel)
         done = await act_on_each(
             await _all_of(channel, servers),
-            lambda server: stub.TerminateServer(pb.TerminateServerRequest(server=server.id)),
+            lambda server: stub.TerminateServer(
+                pb.TerminateServerRequest(server=server.id, request_id=str(uuid.uuid4()))
+            ),
         )
         return await _finish(channel, done, pb.SERVER_STATE_TERMINATED, patience if wait else None, output)
 

@@ -12,18 +12,6 @@ from twinline_cli.errors import CliError, ExitCode, say
 from twinline_cli.progress import Progress
 from twinline_cli.server_view import state, stranding
 
-STUCK = frozenset(
-    {
-        pb.SERVER_STATE_STRANDED_IN_BOOTING,
-        pb.SERVER_STATE_STRANDED_IN_DECOMMISSIONING,
-        pb.SERVER_STATE_ERROR,
-    }
-)
-"""States in which somebody has to look at a server."""
-
-RESTING = STUCK | {pb.SERVER_STATE_INACTIVE, pb.SERVER_STATE_OPERATIONAL, pb.SERVER_STATE_TERMINATED}
-"""States at which waiting ends."""
-
 
 async def until_at_rest(
     channel: grpc.aio.Channel, servers: Collection[str], wanted: pb.ServerState.ValueType, timeout: float
@@ -40,9 +28,7 @@ async def until_at_rest(
         say(f"they go on; see them with `twinline servers watch {' '.join(servers)}`")
         raise
     except TimeoutError:
-        moving = ", ".join(
-            f"{each.name} is {state(each.state)}" for each in latest.values() if each.state not in RESTING
-        )
+        moving = ", ".join(f"{each.name} is {state(each.state)}" for each in latest.values() if each.moving)
         raise CliError(
             f"gave up waiting after {timeout:g} s ({moving or 'no news'}); they go on: `twinline servers watch`",
             ExitCode.UNKNOWN,
@@ -61,10 +47,10 @@ async def _follow(
         async for change in rpc.ServerServiceStub(channel).WatchServers(pb.WatchServersRequest(servers=list(servers))):
             server = change.server
             latest[server.name] = server
-            if server.state in RESTING - {wanted} and told.get(server.name) != server.state:
+            if not server.moving and server.state not in (wanted, told.get(server.name)):
                 told[server.name] = server.state
                 progress.clear()
                 say(f"{server.name} came to {state(server.state)}; {stranding(server) or server.current.cause}")
             progress.show("  ".join(f"{each.name} {state(each.state)}" for each in latest.values()))
-            if len(latest) == len(set(servers)) and all(each.state in RESTING for each in latest.values()):
+            if len(latest) == len(set(servers)) and not any(each.moving for each in latest.values()):
                 return

@@ -106,13 +106,20 @@ def test_what_was_applied_is_told_when_a_script_is_refused(suite: Suite, tmp_pat
     assert (linted.code, linted.text.count("line 3")) == (2, 0)
 
 
-def test_a_key_in_use_is_deleted_only_by_force(suite: Suite, tmp_path: Path) -> None:
-    spec = "deployment: site\ntemplate: site\nimage: debian-v4\ncloud_key: spare\n"
-    (tmp_path / "it.yaml").write_text(f"kind: CloudKey\nname: spare\n---\nkind: Server\nname: last\n{spec}")
+def test_the_key_of_a_machine_is_deleted_only_by_force_or_once_that_is_gone(suite: Suite, tmp_path: Path) -> None:
+    spec = "deployment: site\ntemplate: site\nimage: debian-v5\n"
+    servers = "".join(
+        f"---\nkind: CloudKey\nname: {key}\n---\nkind: Server\nname: {name}\n{spec}cloud_key: {key}\n"
+        for name, key in (("last", "spare"), ("gone", "old"))
+    )
+    (tmp_path / "it.yaml").write_text(servers.removeprefix("---\n"))
     suite.good("apply", "-f", tmp_path / "it.yaml")
+    suite.good("servers", "launch", "last", "gone")
     refused = suite("keys", "delete", "spare")
     assert (refused.code, "spare is the key of last" in refused.errors) == (3, True)
     suite.good("keys", "delete", "spare", "--force")
+    suite.good("servers", "terminate", "last", "gone", "--wait")
+    assert "choose another key for gone" in suite.good("keys", "delete", "old").errors
 
 
 def test_a_passphrase_is_asked_for_by_its_option(suite: Suite, tmp_path: Path) -> None:

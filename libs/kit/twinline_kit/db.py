@@ -95,8 +95,8 @@ def open(url: str) -> sa.Engine:  # read as db.open
     raise DatabaseUnusable(f"no support for {backend} databases: give sqlite:///path or postgresql://host/name")
 
 
-def migrate(engine: sa.Engine, package: str) -> None:
-    """Bring the schema to the newest revision in `<package>/migrations/versions`, all in one transaction.
+def migrate(engine: sa.Engine, package: str, *, to: str = "head") -> None:
+    """Bring the schema up to the newest revision in `<package>/migrations/versions`, or `to` one, in one transaction.
 
     Of several processes that start at once one migrates while the others wait. DatabaseTooNew when the database has
     a revision that the code does not know.
@@ -104,7 +104,7 @@ def migrate(engine: sa.Engine, package: str) -> None:
     script = _script(package)
     with _one_at_a_time, engine.connect() as connection, _alone(connection, package):
         _refuse_newer(connection, script, package)
-        _upgrade(connection, script)
+        _upgrade(connection, script, to)
         _check_references(connection)
         connection.commit()
 
@@ -238,11 +238,11 @@ def _refuse_newer(connection: sa.Connection, script: ScriptDirectory, package: s
         raise DatabaseTooNew(text, package=package, revision=found)
 
 
-def _upgrade(connection: sa.Connection, script: ScriptDirectory) -> None:
+def _upgrade(connection: sa.Connection, script: ScriptDirectory, to: str) -> None:
     def steps(revision: Any, _: MigrationContext) -> Any:
-        return script._upgrade_revs("head", revision)  # what alembic's own upgrade command calls
+        return script._upgrade_revs(to, revision)  # what alembic's own upgrade command calls
 
-    with EnvironmentContext(Config(), script, fn=steps, destination_rev="head") as environment:
+    with EnvironmentContext(Config(), script, fn=steps, destination_rev=to) as environment:
         environment.configure(connection=connection, render_as_batch=True)
         environment.run_migrations()
 

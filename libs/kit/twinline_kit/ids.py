@@ -1,12 +1,14 @@
 """Short random names for resources, and the ids that callers give to their requests."""
 
 import os
-import uuid
 
 from twinline_kit.errors import InvalidArgument
 
 _ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 _LENGTH = 16
+
+MAX_REQUEST_ID = 128
+"""Characters of a request id."""
 
 
 def new_id(prefix: str) -> str:
@@ -21,10 +23,16 @@ def new_id(prefix: str) -> str:
 
 
 def request_id(text: str) -> str | None:
-    """One spelling of a request id, which must be a UUID; None when the caller gave none."""
-    if not text:
-        return None
-    try:
-        return str(uuid.UUID(text))
-    except ValueError:
-        raise InvalidArgument("request_id must be a UUID", field="request_id") from None
+    """`text`, when it can be the id of a request; None when the caller gave none. A UUID is best, others will do."""
+    if len(text) > MAX_REQUEST_ID or not text.isprintable():
+        raise InvalidArgument(
+            f"request_id must be printable text of at most {MAX_REQUEST_ID} characters: send a UUID", field="request_id"
+        )
+    return text or None
+
+
+def required_request_id(text: str) -> str:
+    """The same where a caller must give one."""
+    if given := request_id(text):
+        return given
+    raise InvalidArgument("request_id is empty: send a UUID, the same one when repeating", field="request_id")

@@ -57,7 +57,7 @@ def task(row: Task) -> runs_pb2.Task:
         line=runs_pb2.Task.Line.ValueType(row.line), state=runs_pb2.Task.State.ValueType(row.state), reason=row.reason,
         message=row.message, exit_status=row.exit_status, signal=row.signal, output_size=row.output_size,
         output_truncated=row.output_truncated, create_time=stamp(row.create_time), start_time=stamp(row.start_time),
-        end_time=stamp(row.end_time), output_sha256=row.output_sha256,
+        end_time=stamp(row.end_time), output_sha256=row.output_sha256, settled=row.settled,
     )  # fmt: skip
 
 

@@ -19,7 +19,6 @@ from twinline_kit.ids import new_id
 
 REACH_TIMEOUT = 300.0
 MAX_REACH_TIMEOUT = SURELY_KEPT
-MAX_REQUEST_ID = 128
 MOST_SHOWN = 20
 """Targets that a run's selector names when they were given one by one."""
 
@@ -86,14 +85,6 @@ class Planner:
                 target=missing[0],
             )
         return list({found[name].id: found[name] for name in names}.values())
-
-
-def check_request_id(request_id: str) -> None:
-    """A run has effects: a repeated request must be known as one."""
-    if not request_id or len(request_id) > MAX_REQUEST_ID or "\0" in request_id:
-        raise InvalidArgument(
-            "request_id is empty or too long; give a UUID, the same one when repeating", field="request_id"
-        )
 
 
 def _check_command(command: str) -> None:

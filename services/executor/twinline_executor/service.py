@@ -11,7 +11,7 @@ from twinline.executor.v1 import runs_pb2 as pb
 from twinline.executor.v1 import runs_pb2_grpc as rpc
 from twinline_executor import convert
 from twinline_executor.dispatcher import Dispatcher
-from twinline_executor.planner import Planner, check_request_id
+from twinline_executor.planner import Planner
 from twinline_executor.rows import Run, Task
 from twinline_executor.states import State
 from twinline_executor.store.runs import RunStore
@@ -20,7 +20,7 @@ from twinline_kit import pages, telemetry
 from twinline_kit.auth import caller
 from twinline_kit.clock import Clock
 from twinline_kit.errors import InvalidArgument
-from twinline_kit.ids import new_id
+from twinline_kit.ids import new_id, required_request_id
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -41,8 +41,7 @@ class RunService(rpc.RunServiceServicer):
         if request.validate_only:
             planned, tasks = await self._plan(request, "")
             return convert.run(planned, {State.PENDING: len(tasks)})
-        check_request_id(request.request_id)
-        if first := await to_thread(self._runs.by_request, request.request_id):
+        if first := await to_thread(self._runs.by_request, required_request_id(request.request_id)):
             return await self._answer(first)
         run_id = new_id("run")
         with self._dispatcher.starting(run_id):

@@ -81,10 +81,22 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
     State.REFUSED: {},
 }
 
-SETTLING = frozenset(Event) - {Event.DELIVER, Event.START, Event.LOSE}
+SETTLING = frozenset(
+    {Event.SUCCEED, Event.FAIL, Event.TIME_OUT, Event.CANCEL, Event.INTERRUPT, Event.GIVE_UP, Event.REFUSE}
+)
 """Events after which nothing about the task can change any more."""
 
-ENDED = frozenset(State) - {State.PENDING, State.DELIVERED, State.RUNNING}
+ENDED = frozenset(
+    {
+        State.SUCCEEDED,
+        State.FAILED,
+        State.TIMED_OUT,
+        State.CANCELED,
+        State.UNKNOWN,
+        State.UNREACHABLE,
+        State.REFUSED,
+    }
+)
 """States in which a run does not wait for the task; UNKNOWN is one of them."""
 
 

@@ -33,7 +33,7 @@ class CloudKey(Table, table=True):
     sealed: bytes | None = Field(default=None, repr=False)
     create_time: datetime = Field(sa_type=UtcDateTime)
     material_time: datetime | None = Field(default=None, sa_type=UtcDateTime)
-    request_id: str | None = Field(default=None, unique=True, max_length=64)
+    request_id: str | None = Field(default=None, unique=True, max_length=128)
 
 
 class Credential(Table, table=True):

@@ -16,7 +16,6 @@ from twinline_kit.server import Service
 from twinline_kit.verifier import KeysVerifier
 from twinline_launcher import access
 from twinline_launcher.agents import Agents
-from twinline_launcher.catalog import CatalogService
 from twinline_launcher.changes import Changes
 from twinline_launcher.lists import Lists
 from twinline_launcher.phases import Phases
@@ -25,7 +24,8 @@ from twinline_launcher.providers import Clouds
 from twinline_launcher.providers.local import LocalCloud
 from twinline_launcher.reconciler import Groups, Reconciler
 from twinline_launcher.runs import Runs
-from twinline_launcher.service import ServerService
+from twinline_launcher.service.catalog import CatalogService
+from twinline_launcher.service.servers import ServerService
 from twinline_launcher.settings import Settings
 from twinline_launcher.store.catalog import CatalogStore
 from twinline_launcher.store.instances import InstanceStore

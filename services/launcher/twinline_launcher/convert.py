@@ -1,6 +1,6 @@
 """Rows to messages, and messages to rows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from google.protobuf.duration_pb2 import Duration
@@ -11,7 +11,7 @@ from twinline.launcher.v1 import catalog_pb2, servers_pb2
 from twinline_launcher import cost, steps
 from twinline_launcher.models import Deployment, Generation, Image, Instance, SecurityGroup, Template, Transition, Whole
 from twinline_launcher.plan import Problem
-from twinline_launcher.states import State
+from twinline_launcher.states import MOVING, WITH_MACHINE, Event, State
 
 _DECOMMISSION = frozenset({State.DECOMMISSIONING, State.STRANDED_IN_DECOMMISSIONING})
 
@@ -19,6 +19,7 @@ _DECOMMISSION = frozenset({State.DECOMMISSIONING, State.STRANDED_IN_DECOMMISSION
 def server(whole: Whole, image: Image | None, *, at: datetime) -> servers_pb2.Server:
     """A server and its machine as they are; `image`: that of the next launch."""
     row, machine = whole.server, whole.instance
+    stands = State(machine.state) if machine else State.INACTIVE
     told = machine.generation if machine else _told(image)
     assumed = machine.generation_assumed if machine else bool(image and image.generation == Generation.UNSPECIFIED)
     return servers_pb2.Server(
@@ -34,7 +35,9 @@ def server(whole: Whole, image: Image | None, *, at: datetime) -> servers_pb2.Se
             inputs=row.inputs,
             tags=row.tags,
         ),
-        state=state(machine.state if machine else State.INACTIVE),
+        state=state(stands),
+        moving=stands in MOVING,
+        has_machine=stands in WITH_MACHINE,
         current=instance(machine, whole.stranded, at=at) if machine else None,
         create_time=timestamp(row.create_time),
         update_time=timestamp(max(row.update_time, machine.state_time) if machine else row.update_time),
@@ -52,7 +55,7 @@ def instance(row: Instance, stranded: Sequence[Transition], *, at: datetime) -> 
         address=row.address,
         agent_id=row.agent_id,
         cloud_key=row.cloud_key,
-        inputs=[servers_pb2.Input(**each) for each in row.inputs],
+        inputs=[_input(each) for each in row.inputs],
         stranding=servers_pb2.Stranding(**row.stranding, since=timestamp(row.state_time)) if row.stranding else None,
         cost=_cost(cost.of(row, stranded, at=at)),
         launch_time=timestamp(row.launch_time),
@@ -63,8 +66,7 @@ def instance(row: Instance, stranded: Sequence[Transition], *, at: datetime) -> 
                 script=step.title,
                 revision=step.revision,
                 run=step.run,
-                outcome=step.outcome,
-                task_state=step.task_state,
+                state=servers_pb2.Step.State.Value(f"STATE_{step.state.name}"),
                 reason=step.reason,
             )
             for step in steps.load(row.decommission if decommissions else row.boot)
@@ -81,7 +83,11 @@ def instance(row: Instance, stranded: Sequence[Transition], *, at: datetime) -> 
 def transition(row: Transition) -> servers_pb2.Transition:
     """One step of a server's life."""
     message = servers_pb2.Transition(
-        instance=row.instance_id, to=state(row.after), event=row.event, cause=row.cause, time=timestamp(row.time)
+        instance=row.instance_id,
+        to=state(row.after),
+        event=servers_pb2.Transition.Event.Value(f"EVENT_{Event(row.event).name}"),
+        cause=row.cause,
+        time=timestamp(row.time),
     )
     setattr(message, "from", state(row.before))  # a keyword of Python
     return message
@@ -150,6 +156,11 @@ def _told(of: Image | None) -> Generation:
     if of is None:
         return Generation.UNSPECIFIED
     return Generation(of.generation) or Generation.V4
+
+
+def _input(frozen: Mapping[str, str]) -> servers_pb2.Input:
+    origin = servers_pb2.Input.Origin.Value(f"ORIGIN_{frozen['origin'].upper()}")
+    return servers_pb2.Input(name=frozen["name"], value=frozen["value"], origin=origin)
 
 
 def _cost(of: cost.Cost) -> servers_pb2.Cost:

@@ -71,10 +71,18 @@ class SshdMissing(LaunchRefused):
     reason = "SSHD_MISSING"
 
 
+def no_script(name: str, revision: int) -> str:
+    """What is said of a script, or of a revision of it, that is not in the executor."""
+    if revision:
+        return f"no script {name} with revision {revision}: name one that was pushed, or leave it out for the newest"
+    return f"no script {name}: push it first"
+
+
 def scripts_not_found(missing: Iterable[Violation]) -> NotFound:
     """Some scripts are not in the executor, all of them listed. The reason is the executor's own."""
     violations = list(missing)
-    names = ", ".join(violation.subject for violation in violations)
-    error = NotFound(f"no script {names}: push it first", violations=violations, scripts=names)
+    text = "; ".join(violation.message for violation in violations)
+    names = ", ".join(dict.fromkeys(violation.subject for violation in violations))
+    error = NotFound(text, violations=violations, scripts=names)
     error.reason = "SCRIPT_NOT_FOUND"
     return error

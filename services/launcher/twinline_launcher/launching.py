@@ -17,13 +17,13 @@ def cause(plan: Plan, who: str, *, force: bool) -> str:
     return f"launched by {who}" + (f", in spite of {', '.join(against)}" if against else "")
 
 
-def instance(plan: Plan, *, request_id: str | None, at: datetime) -> Instance:
+def instance(plan: Plan, *, at: datetime) -> Instance:
     """A new machine as `plan` says. Only for plans without a fatal problem."""
     server, image, key, sold = plan.server, plan.image, plan.key, plan.instance_type
     if image is None or key is None or sold is None:
         raise ValueError("a plan with fatal problems was launched")
     return Instance(
-        id=new_id("instance"), server_id=server.id, server_name=server.name, launch_request=request_id,
+        id=new_id("instance"), server_id=server.id, server_name=server.name,
         state=State.PENDING, state_time=at, cause="",
         deployment=server.deployment, tags=server.tags, template=server.template, image=image.name,
         cloud=image.cloud, cloud_image=image.cloud_image,

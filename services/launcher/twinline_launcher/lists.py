@@ -14,7 +14,7 @@ from twinline_launcher import steps, stranding
 from twinline_launcher.runs import GoingOn, Limits, Runs
 from twinline_launcher.settings import Settings
 from twinline_launcher.states import Event, State
-from twinline_launcher.steps import Outcome, Step
+from twinline_launcher.steps import UNDER_WAY, Step, StepState
 from twinline_launcher.stranding import Failure, Reason
 from twinline_launcher.turns import Turn
 
@@ -54,8 +54,8 @@ class Lists:
             elif not await self._step(turn, kind, index):
                 return
 
-    async def is_stopped(self, turn: Turn, kind: Kind) -> bool:
-        """Whether the list is over its limit, by which it is stopped, whoever does not answer meanwhile."""
+    async def stop_if_over(self, turn: Turn, kind: Kind) -> bool:
+        """Strand the list once it is over its limit, whoever does not answer meanwhile; says whether it was."""
         index = steps.current(_load(turn, kind))
         if index is None or self._left(turn, kind).total_seconds() > -self._settings.limit_grace:
             return False
@@ -68,30 +68,32 @@ class Lists:
         done = _load(turn, kind)
         index = steps.current(done) or 0
         step = done[index] if done else Step("", 0)
-        facts: dict[str, Any] = {kind.column: steps.dump(steps.with_step(done, index, outcome=Outcome.FAILED))}
+        facts: dict[str, Any] = {kind.column: steps.dump(steps.with_step(done, index, state=StepState.FAILED))}
         if kind is BOOT:
-            why = stranding.boot(turn.instance, failure, step=step.title, run=step.run)
+            newest = await self._runs.newest_revision(step.script) if failure.reason in stranding.MENDED_BY_PUSH else 0
+            rest = [each.title for each in done[index + 1 :]]
+            why = stranding.boot(turn.instance, failure, step, newest=newest, rest=rest)
         else:
             force_after = timedelta(seconds=self._settings.stranded_decommission_limit)
-            why = stranding.decommission(turn.instance, failure, step=step.title, run=step.run, force_after=force_after)
+            why = stranding.decommission(turn.instance, failure, step, force_after=force_after)
         await turn.move(event, f"{failure.message} ({failure.reason})", stranding=why, **facts)
 
     async def cancel(self, turn: Turn) -> None:
         """Stop whatever script still runs, as far as the executor can be told now: its machine is gone."""
         for kind in (BOOT, DECOMMISSION):
             for index, step in enumerate(_load(turn, kind)):
-                if step.outcome is not Outcome.RUNNING:
+                if step.state not in UNDER_WAY:
                     continue
                 if step.run:
                     await self._cancel(turn, step)
-                await _note(turn, kind, index, outcome=Outcome.CANCELED)
+                await _note(turn, kind, index, state=StepState.CANCELED)
 
     async def _step(self, turn: Turn, kind: Kind, index: int) -> bool:
         """Take one step further; False when there is nothing to do but to wait."""
         step = _load(turn, kind)[index]
-        if step.outcome is Outcome.WAITING:
-            await _note(turn, kind, index, outcome=Outcome.RUNNING, attempt=1)
-        elif step.outcome is Outcome.FAILED:
+        if step.state is StepState.WAITING:
+            await _again(turn, kind, index, step)
+        elif step.state is StepState.FAILED:
             await self._retry(turn, kind, index, step)
         elif not step.run:
             await self._start(turn, kind, index, step)
@@ -108,30 +110,36 @@ class Lists:
             await _note(turn, kind, index, run=run)
 
     async def _follow(self, turn: Turn, kind: Kind, index: int, step: Step) -> bool:
-        seen = await self._runs.result(step.run, step)
+        seen = await self._runs.result(step)
         if isinstance(seen, GoingOn):
-            await _note(turn, kind, index, task_state=seen.task_state, reason=seen.reason)
+            if seen.lost and step.state is not StepState.UNKNOWN:  # once one is waited for, a person knows
+                await self.strand(turn, kind, seen.lost)
+                return True
+            await _note(turn, kind, index, state=seen.state, reason=seen.reason)
             return False
-        if seen.failure:
-            await self.strand(turn, kind, seen.failure)
+        if seen.failure is None:
+            await _note(turn, kind, index, state=StepState.SUCCEEDED)
+        elif step.given_up:
+            await _again(turn, kind, index, step)
         else:
-            await _note(turn, kind, index, outcome=Outcome.SUCCEEDED)
+            await self.strand(turn, kind, seen.failure)
         return True
 
     async def _retry(self, turn: Turn, kind: Kind, index: int, step: Step) -> None:
-        """After a resume: again, unless the failed attempt turns out to have succeeded, or to go on."""
-        seen = await self._runs.result(step.run, step) if step.run else GoingOn()
+        """After a resume: again, unless the failed attempt turns out to have succeeded, or may be at work still."""
+        seen = await self._runs.result(step) if step.run else GoingOn()
         if isinstance(seen, GoingOn):
             # Without a run, the same attempt is asked for: it may have been taken, and the answer lost.
-            await _note(turn, kind, index, outcome=Outcome.RUNNING)
+            await _note(turn, kind, index, state=seen.state, reason=seen.reason)
         elif seen.failure is None:
-            await _note(turn, kind, index, outcome=Outcome.SUCCEEDED)
+            await _note(turn, kind, index, state=StepState.SUCCEEDED)
         else:
-            await _note(turn, kind, index, outcome=Outcome.RUNNING, attempt=step.attempt + 1, run="")
+            await _again(turn, kind, index, step)
 
     async def _overrun(self, turn: Turn, kind: Kind, index: int) -> None:
         step = _load(turn, kind)[index]
         if step.run:
+            await _note(turn, kind, index, given_up=True)
             await self._cancel(turn, step)
         reason = Reason.BOOT_OVERRAN if kind is BOOT else Reason.DECOMMISSION_OVERRAN
         text = f"the {kind.column} list was not through within its limit; {step.title} was at work"
@@ -157,6 +165,11 @@ class Lists:
 
 def _load(turn: Turn, kind: Kind) -> list[Step]:
     return steps.load(getattr(turn.instance, kind.column))
+
+
+async def _again(turn: Turn, kind: Kind, index: int, step: Step) -> None:
+    """Ask for the step's next attempt. Only of one whose attempt before is over for good, or that had none."""
+    await _note(turn, kind, index, state=StepState.PENDING, attempt=step.attempt + 1, run="", given_up=False)
 
 
 async def _note(turn: Turn, kind: Kind, index: int, **changes: Any) -> None:

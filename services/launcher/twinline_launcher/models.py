@@ -107,7 +107,6 @@ class Instance(Table, table=True):
     id: str = Field(primary_key=True, max_length=64)
     server_id: str = Field(foreign_key="servers.id", max_length=64)
     server_name: str = Field(max_length=128)
-    launch_request: str | None = Field(default=None, unique=True, max_length=128)
     state: State = Field(sa_type=sa.String(32))
     state_time: datetime = Field(sa_type=UtcDateTime)
     cause: str = Field(sa_type=sa.Text)
@@ -171,6 +170,8 @@ class Transition(Table, table=True):
     event: str = Field(max_length=32)
     cause: str = Field(sa_type=sa.Text)
     time: datetime = Field(sa_type=UtcDateTime)
+    request_id: str | None = Field(default=None, unique=True, index=True, max_length=128)
+    """Of the call that made it, when that had one: no other call with it does anything."""
 
 
 @dataclass(frozen=True)

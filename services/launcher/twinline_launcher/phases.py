@@ -83,7 +83,7 @@ class Phases:
         return await self._work(turn, DECOMMISSION)
 
     async def _work(self, turn: Turn, kind: Kind) -> float | None:
-        if not await self._is_there(turn) or await self._lists.is_stopped(turn, kind):
+        if not await self._is_there(turn) or await self._lists.stop_if_over(turn, kind):
             return 0
         try:
             await self._targets.ensure(turn)

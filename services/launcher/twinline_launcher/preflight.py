@@ -15,6 +15,7 @@ from twinline.keys.v1 import cloud_keys_pb2, cloud_keys_pb2_grpc, credentials_pb
 from twinline_kit.errors import NotFound
 from twinline_kit.values import faults
 from twinline_launcher import inputs, providers
+from twinline_launcher.errors import no_script
 from twinline_launcher.inputs import Declaration
 from twinline_launcher.models import Deployment, Generation, Image, Instance, SecurityGroup, Server, Template
 from twinline_launcher.plan import Finding, Plan
@@ -156,8 +157,9 @@ class Preflight:
         values = {each.name: each.value for each in plan.inputs if each.origin != inputs.SCRIPT}
         for script, declared in scripts.items():
             _look_at_inputs(plan, script, declared, values)
-        if len(known := [*boot, *operational, *decommission]) == sum(map(len, lists)):
-            _look_for_unused(plan, given, {each.name for script in known for each in script.inputs})
+        if len([*boot, *operational, *decommission]) == sum(map(len, lists)):
+            asked = {each.name: script.name for script in operational for each in script.inputs}
+            _look_for_unused(plan, given, {each.name for declared in scripts.values() for each in declared}, asked)
         await self._look_at_credentials(plan)
 
     async def _read(self, plan: Plan, references: Iterable[Mapping[str, str | int]]) -> list[scripts_pb2.Script]:
@@ -167,8 +169,7 @@ class Preflight:
             try:
                 found.append(await self._scripts.GetScript(scripts_pb2.GetScriptRequest(name=name, revision=revision)))
             except NotFound:
-                which = f"{name} revision {revision}" if revision else name
-                plan.find_fatal(Finding.SCRIPT_NOT_FOUND, name, f"no script {which}: push it, or change the template")
+                plan.find_fatal(Finding.SCRIPT_NOT_FOUND, name, f"{no_script(name, revision)}, or change the template")
         return found
 
     async def _look_at_credentials(self, plan: Plan) -> None:
@@ -197,13 +198,19 @@ def _look_at_inputs(plan: Plan, script: str, declared: Sequence[Declaration], va
         plan.find(Finding.INPUT_MALFORMED, name, f"script {script} cannot be given what it takes: {fault}")
 
 
-def _look_for_unused(plan: Plan, given: Mapping[str, str], declared: set[str]) -> None:
-    """Values that nothing takes, most often for a slip in the name. A deployment's are for many servers: left out."""
+def _look_for_unused(plan: Plan, given: Mapping[str, str], declared: set[str], asked: Mapping[str, str]) -> None:
+    """Values that nothing takes, most often for a slip in the name. A deployment's are for many servers: left out.
+
+    `asked`: the inputs of operational scripts, each with its script, which are given with every run alone.
+    """
     template = plan.template.inputs if plan.template else {}
     for name in sorted({*template, *plan.server.inputs, *given} - declared):
         near = difflib.get_close_matches(name, sorted(declared), n=1)
-        hint = f"did you mean {near[0]}?" if near else "leave it out, or let a script of the template declare it"
-        plan.note(Finding.INPUT_UNUSED, name, f"no script takes {name}; {hint}")
+        if name in asked:
+            hint = f"operational script {asked[name]} is given its inputs with each run"
+        else:
+            hint = f"did you mean {near[0]}?" if near else "leave it out, or let one of them declare it"
+        plan.note(Finding.INPUT_UNUSED, name, f"no boot or decommission script takes {name}; {hint}")
 
 
 def _declared(script: scripts_pb2.Script) -> list[Declaration]:

@@ -10,15 +10,20 @@ from google.protobuf.duration_pb2 import Duration
 
 from twinline.executor.v1 import runs_pb2 as pb
 from twinline.executor.v1 import runs_pb2_grpc as rpc
+from twinline.executor.v1 import scripts_pb2, scripts_pb2_grpc
 from twinline_kit import telemetry
-from twinline_kit.errors import NotFound
+from twinline_kit.errors import Error, NotFound
 from twinline_launcher import inputs
 from twinline_launcher.models import Instance
-from twinline_launcher.steps import Step
+from twinline_launcher.steps import Step, StepState
 from twinline_launcher.stranding import Failure, Reason
 
 _NOTHING = ":"
-_NOT_YET = frozenset({pb.Task.STATE_PENDING, pb.Task.STATE_DELIVERED})
+_GOES_ON = {
+    pb.Task.STATE_PENDING: StepState.PENDING,
+    pb.Task.STATE_DELIVERED: StepState.DELIVERED,
+    pb.Task.STATE_RUNNING: StepState.RUNNING,
+}
 _LEAST = timedelta(seconds=1)
 
 
@@ -32,10 +37,12 @@ class Limits:
 
 @dataclass(frozen=True)
 class GoingOn:
-    """A run that is not over. Both are empty while its task runs, or is not there yet."""
+    """A run that is not over, or not known to be."""
 
-    task_state: str = ""
+    state: StepState = StepState.PENDING
     reason: str = ""
+    lost: Failure | None = None
+    """Why its end cannot be told now. It will be once the machine is back: the script may be at work all the time."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,7 @@ class Runs:
 
     def __init__(self, executor: grpc.aio.Channel) -> None:
         self._runs = rpc.RunServiceStub(executor)
+        self._scripts = scripts_pb2_grpc.ScriptServiceStub(executor)
 
     async def start(self, machine: Instance, which: str, index: int, step: Step, limits: Limits) -> str:
         """Start the run of a step's present attempt, or find it; returns its id. Raises what the executor refuses."""
@@ -68,17 +76,27 @@ class Runs:
             run = await self._runs.StartRun(request)
         return run.id
 
-    async def result(self, run: str, step: Step) -> GoingOn | Ended:
-        """How the run ended, or where its task stands."""
+    async def result(self, step: Step) -> GoingOn | Ended:
+        """How the run of a step's present attempt ended, or where its task stands."""
         try:
-            tasks = (await self._runs.ListTasks(pb.ListTasksRequest(run=run, page_size=1))).tasks
+            tasks = (await self._runs.ListTasks(pb.ListTasksRequest(run=step.run, page_size=1))).tasks
         except NotFound:
-            return Ended(Failure(Reason.OUTCOME_UNKNOWN, f"the executor knows no run {run} any more"))
-        if not tasks or tasks[0].state == pb.Task.STATE_RUNNING:
+            return Ended(Failure(Reason.OUTCOME_UNKNOWN, f"the executor knows no run {step.run} any more"))
+        if not tasks:
             return GoingOn()
-        if tasks[0].state in _NOT_YET:
-            return GoingOn(_word(tasks[0]), tasks[0].reason)
-        return Ended(_failure(tasks[0], step))
+        task, state = tasks[0], _GOES_ON.get(tasks[0].state)
+        if state is not None:
+            return GoingOn(state, task.reason)
+        if task.state == pb.Task.STATE_UNKNOWN and not task.settled:
+            return GoingOn(StepState.UNKNOWN, task.reason, lost=_failure(task, step))
+        return Ended(_failure(task, step))
+
+    async def newest_revision(self, script: str) -> int:
+        """The newest revision of a script; 0 when it cannot be told now."""
+        try:
+            return (await self._scripts.GetScript(scripts_pb2.GetScriptRequest(name=script))).revision
+        except Error:
+            return 0
 
     async def cancel(self, run: str) -> None:
         """Stop the run, if it goes on."""

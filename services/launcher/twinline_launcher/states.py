@@ -43,12 +43,12 @@ class Event(StrEnum):
     LAUNCH = "launch"  # a person
     RUN = "run"  # the cloud says that it runs
     REFUSE = "refuse"  # the cloud will not make it
-    FINISH_BOOT = "finish boot"
+    FINISH_BOOT = "finish_boot"
     STRAND = "strand"  # a step failed or could not be started
     RESUME = "resume"  # a person
-    FORCE_OPERATIONAL = "force operational"  # a person
+    FORCE_OPERATIONAL = "force_operational"  # a person
     TERMINATE = "terminate"  # a person
-    FINISH_DECOMMISSION = "finish decommission"
+    FINISH_DECOMMISSION = "finish_decommission"
     EXPIRE = "expire"  # the limit of the state is over
     END = "end"  # the cloud says that it is gone, as it was told
     VANISH = "vanish"  # the cloud says that it is gone, and we did not tell it
@@ -116,6 +116,22 @@ LIMITS: Mapping[State, timedelta] = {
 }
 """After so long in a state EXPIRE happens to it. What an operator may set has its default here."""
 
+MOVING = frozenset({State.PENDING, State.BOOTING, State.DECOMMISSIONING, State.SHUTTING_DOWN})
+"""It changes by itself: whoever wants something else waits. All other states rest."""
+
+WITH_MACHINE = frozenset(
+    {
+        State.PENDING,
+        State.BOOTING,
+        State.OPERATIONAL,
+        State.STRANDED_IN_BOOTING,
+        State.DECOMMISSIONING,
+        State.STRANDED_IN_DECOMMISSIONING,
+        State.SHUTTING_DOWN,
+    }
+)
+"""A machine was asked of the cloud, and is not known to be gone."""
+
 STRANDED = frozenset({State.STRANDED_IN_BOOTING, State.STRANDED_IN_DECOMMISSIONING})
 """The machine runs, costs money, and does nothing for it."""
 
@@ -141,4 +157,4 @@ def after(state: State, event: Event, *, server: str) -> State:
 
 def _said(event: Event) -> str:
     """An event as the command line calls it."""
-    return event.replace(" ", "-")
+    return event.replace("_", "-")

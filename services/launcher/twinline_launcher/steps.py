@@ -6,15 +6,21 @@ from enum import StrEnum
 from typing import Any
 
 
-class Outcome(StrEnum):
-    """What became of a step."""
+class StepState(StrEnum):
+    """Where a step stands."""
 
-    WAITING = "waiting"
+    WAITING = "waiting"  # not its turn yet
+    PENDING = "pending"  # its task is not at the machine yet
+    DELIVERED = "delivered"
     RUNNING = "running"
+    UNKNOWN = "unknown"  # its task is lost, and since a resume its end is waited for all the same
     SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELED = "canceled"
-    """Its machine ended before it did."""
+    FAILED = "failed"  # the list stopped here
+    CANCELED = "canceled"  # its machine ended before it did
+
+
+UNDER_WAY = frozenset({StepState.PENDING, StepState.DELIVERED, StepState.RUNNING, StepState.UNKNOWN})
+"""Its run is asked for, and is not known to be over."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +34,11 @@ class Step:
     attempt: int = 0
     """Counted and stored before the run is asked for, so that a lost answer is asked for again and not anew."""
     run: str = ""
-    outcome: Outcome = Outcome.WAITING
-    task_state: str = ""
-    """Where its run's task stands while that does not run yet, as the executor says; else empty."""
+    given_up: bool = False
+    """The list overran while this attempt was at work, and canceled it: a resume means another one, after its end."""
+    state: StepState = StepState.WAITING
     reason: str = ""
-    """What the task waits for; else empty."""
+    """What its task waits for, or why its end cannot be told; else empty."""
 
     @property
     def title(self) -> str:
@@ -41,12 +47,12 @@ class Step:
 
     def dump(self) -> dict[str, Any]:
         """As it is stored."""
-        return {**asdict(self), "inputs": list(self.inputs), "outcome": self.outcome.value}
+        return {**asdict(self), "inputs": list(self.inputs), "state": self.state.value}
 
     @classmethod
     def load(cls, stored: Mapping[str, Any]) -> "Step":
         """What `dump` made."""
-        return cls(**{**stored, "inputs": tuple(stored["inputs"]), "outcome": Outcome(stored["outcome"])})
+        return cls(**{**stored, "inputs": tuple(stored["inputs"]), "state": StepState(stored["state"])})
 
 
 def load(stored: Sequence[Mapping[str, Any]]) -> list[Step]:
@@ -61,10 +67,10 @@ def dump(steps: Sequence[Step]) -> list[dict[str, Any]]:
 
 def with_step(steps: Sequence[Step], index: int, **changes: Any) -> list[Step]:
     """The list with one step changed. What its task waits for is said anew, or it waits for nothing."""
-    now = {"task_state": "", "reason": "", **changes}
+    now = {"reason": "", **changes}
     return [replace(step, **now) if place == index else step for place, step in enumerate(steps)]
 
 
 def current(steps: Sequence[Step]) -> int | None:
     """The place of the first step that has not succeeded; None when all have."""
-    return next((place for place, step in enumerate(steps) if step.outcome is not Outcome.SUCCEEDED), None)
+    return next((place for place, step in enumerate(steps) if step.state is not StepState.SUCCEEDED), None)

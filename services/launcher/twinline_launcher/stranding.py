@@ -1,11 +1,13 @@
 """Why a list stopped, in words, and the way out."""
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 
 from twinline_launcher.models import Instance
+from twinline_launcher.steps import Step
 
 
 class Reason(StrEnum):
@@ -44,7 +46,10 @@ WAYS_OUT: Mapping[str, str] = {
     Reason.SCRIPT_FAILED: "read {output}, mend what is wrong on the machine, {resume}, {force}",
     Reason.SCRIPT_TIMED_OUT: _SLOW,
     Reason.SCRIPT_CANCELED: "`twinline servers resume {server}`, {force}",
-    Reason.OUTCOME_UNKNOWN: "read {output}; when the machine is back, `twinline servers resume {server}`, {force}",
+    # A resume asks for another attempt only once the one before is over, or its end will never be known.
+    Reason.OUTCOME_UNKNOWN: (
+        "read {output}, {resume}, which waits for the end while that may come yet, and else runs it again, {force}"
+    ),
     Reason.BOOT_OVERRAN: _SLOW,
 }
 """What to do about a boot that stopped, by reason."""
@@ -53,7 +58,15 @@ _NO_GROUP = (
     "the machine has no security group, and is given none any more: {terminate}, give it one that opens port 22 and "
     "launch it again, {force}"
 )
+# The launch froze the revision: a resume runs it again, however often the script was mended.
+_NEWER = (
+    "{server} keeps {script} revision {revision} (newest: {newest}): {rerun}, then `twinline servers force-operational "
+    "{server}`; or {terminate} and launch it again, which takes the newest unless the template names another"
+)
 _ANY_OTHER = "mend what the message says, {resume}, {force}"
+
+MENDED_BY_PUSH = frozenset({Reason.SCRIPT_FAILED, Reason.SCRIPT_TIMED_OUT})
+"""What another revision of the script may cure."""
 
 
 @dataclass(frozen=True)
@@ -69,28 +82,47 @@ def said(machine: Instance, failure: Failure) -> Failure:
     return replace(failure, message=failure.message.replace(machine.cloud_key, machine.cloud_key_name))
 
 
-def boot(machine: Instance, failure: Failure, *, step: str, run: str) -> dict[str, str]:
-    """The stranding of a boot, as it is stored."""
-    return _stored(failure, step, run, _way_out(machine, failure.reason, run))
+def boot(
+    machine: Instance, failure: Failure, step: Step, *, newest: int = 0, rest: Sequence[str] = ()
+) -> dict[str, str]:
+    """The stranding of a boot at `step`, as it is stored.
+
+    `newest` is the newest revision of its script, 0 where that does not matter; `rest` the steps that follow.
+    """
+    if newest > step.revision:
+        return _stored(failure, step, _newer(machine, step, newest, rest))
+    return _stored(failure, step, _way_out(machine, failure.reason, step.run))
 
 
-def decommission(machine: Instance, failure: Failure, *, step: str, run: str, force_after: timedelta) -> dict[str, str]:
+def decommission(machine: Instance, failure: Failure, step: Step, *, force_after: timedelta) -> dict[str, str]:
     """The stranding of a decommission, as it is stored."""
     minutes = round(force_after.total_seconds() / 60)
     way_out = (
         f"`twinline servers terminate {machine.server_name}` ends it now; else it is ended by force after {minutes} min"
     )
-    return _stored(failure, step, run, way_out)
+    return _stored(failure, step, way_out)
 
 
-def _stored(failure: Failure, step: str, run: str, way_out: str) -> dict[str, str]:
+def _stored(failure: Failure, step: Step, way_out: str) -> dict[str, str]:
     return {
         "reason": failure.reason,
         "message": failure.message,
-        "failed_step": step,
-        "run": run,
+        "failed_step": step.title,
+        "run": step.run,
         "way_out": way_out,
     }
+
+
+def _newer(machine: Instance, step: Step, newest: int, rest: Sequence[str]) -> str:
+    server = machine.server_name
+    given = " --input NAME=VALUE" if step.inputs else ""
+    rerun = f"`twinline run {shlex.quote(step.script)} --on name:{server}{given}`"
+    if rest:
+        rerun += f", the same with {', '.join(rest)}"
+    terminate = f"`twinline servers terminate {server}`"
+    return _NEWER.format(
+        server=server, script=step.script, revision=step.revision, newest=newest, rerun=rerun, terminate=terminate
+    )
 
 
 def _way_out(machine: Instance, reason: str, run: str) -> str:

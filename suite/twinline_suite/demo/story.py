@@ -98,9 +98,8 @@ class Story:
         await self._refuse(STRAY)
         self._tell.space()
         for name in SERVERS:
-            await self._servers.LaunchServer(
-                pb.LaunchServerRequest(server=name, request_id=str(uuid.uuid4()), force=name == STRAY)
-            )
+            request = pb.LaunchServerRequest(server=name, request_id=str(uuid.uuid4()), force=name == STRAY)
+            watcher.note(await self._servers.LaunchServer(request))
         wanted = {
             V4: pb.SERVER_STATE_OPERATIONAL,
             V5: pb.SERVER_STATE_OPERATIONAL,
@@ -111,7 +110,7 @@ class Story:
             steps = (await self._get(name)).current.steps
             self._require(
                 "boot the servers",
-                len(steps) == 2 and all(step.outcome == "succeeded" for step in steps),
+                len(steps) == 2 and all(step.state == pb.Step.STATE_SUCCEEDED for step in steps),
                 f"{name} is operational without two boot scripts that succeeded",
             )
 
@@ -207,7 +206,8 @@ class Story:
         self._tell.fact(FOUND, "its private half is uploaded, found to belong to it, and sealed", code=GREEN)
         self._tell.space()
         before = watcher.latest[STRAY].current.id
-        watcher.note(await self._servers.ResumeServer(pb.ResumeServerRequest(server=STRAY)))
+        request = pb.ResumeServerRequest(server=STRAY, request_id=str(uuid.uuid4()))
+        watcher.note(await self._servers.ResumeServer(request))
         await watcher.until(step, {STRAY: pb.SERVER_STATE_OPERATIONAL}, BOOT_LIMIT)
         self._require(step, watcher.latest[STRAY].current.id == before, f"{STRAY} was launched anew")
         if self._record.stranded is not None:
@@ -217,7 +217,8 @@ class Story:
         step = "end the servers"
         self._tell.chapter("Decommission and terminate")
         for name in SERVERS:
-            watcher.note(await self._servers.TerminateServer(pb.TerminateServerRequest(server=name)))
+            request = pb.TerminateServerRequest(server=name, request_id=str(uuid.uuid4()))
+            watcher.note(await self._servers.TerminateServer(request))
         await watcher.until(step, dict.fromkeys(SERVERS, pb.SERVER_STATE_TERMINATED), END_LIMIT)
         runs = await every(self._runs.ListRuns, runs_pb2.ListRunsRequest(), "runs")
         retired = [run for run in runs if run.script == "retire-site" and run.state == runs_pb2.Run.STATE_SUCCEEDED]

@@ -9,7 +9,6 @@ import grpc.aio
 from twinline.launcher.v1 import servers_pb2 as pb
 from twinline.launcher.v1 import servers_pb2_grpc as rpc
 from twinline_cli.server_view import state, stranding
-from twinline_cli.waiting import STUCK
 from twinline_kit.errors import Error
 from twinline_suite.demo.failure import DemoFailed
 
@@ -61,7 +60,7 @@ class Watcher:
             raise DemoFailed(step, f"the suite cannot be followed any more: {self._lost.message}")
         for name, goal in wanted.items():
             server = self.latest.get(name)
-            if server is not None and server.state != goal and server.state in STUCK:
+            if server is not None and server.state != goal and not server.moving:
                 raise DemoFailed(step, f"{name} is {state(server.state)}; {stranding(server) or server.current.cause}")
         return all(name in self.latest and self.latest[name].state == goal for name, goal in wanted.items())
 

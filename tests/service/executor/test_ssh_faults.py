@@ -79,13 +79,14 @@ async def test_a_host_out_of_reach_is_unknown_and_then_the_truth(
         await executor.task_becomes(started.id, Task.STATE_RUNNING)
         host.stop()
         relay.cut()
-        await executor.task_becomes(started.id, Task.STATE_UNKNOWN, "PORT_UNREACHABLE")
+        lost = await executor.task_becomes(started.id, Task.STATE_UNKNOWN, "PORT_UNREACHABLE")
+        assert not lost.settled
         assert (await executor.ended(started.id)).counts.unknown == 1
         await host.start()
         await executor.task_becomes(started.id, Task.STATE_RUNNING)
         (host.home / "go").touch()
         task = await executor.task_becomes(started.id, Task.STATE_FAILED)
-        assert (task.exit_status, task.reason) == (3, "")
+        assert (task.exit_status, task.reason, task.settled) == (3, "", True)
         assert await executor.output(task) == b"begun\ndone\n"
 
 
@@ -109,6 +110,7 @@ async def test_a_lost_process_is_unknown_for_good(executor: Executor, host: Sshd
     await host.start()
     await executor.ended(started.id)
     task = await executor.task_becomes(started.id, Task.STATE_UNKNOWN, "PROCESS_GONE")
+    assert task.settled
     assert await executor.output(task) == b"begun\n"
     assert task.output_sha256 == hashlib.sha256(b"begun\n").hexdigest()
 

@@ -49,6 +49,18 @@ async def test_a_template_with_unknown_scripts_is_refused_with_all_of_them(launc
     assert [each.subject for each in refusal.value.violations] == ["no-1", "no-2"]
 
 
+async def test_a_missing_revision_of_a_script_is_not_taken_for_a_missing_script(launcher: Launcher) -> None:
+    references = [pb.ScriptReference(script="hello", revision=7), pb.ScriptReference(script="no-1")]
+    with pytest.raises(NotFound) as refusal:
+        await launcher.catalog.ApplyTemplate(
+            pb.ApplyTemplateRequest(template=pb.ServerTemplate(name="new", boot=references))
+        )
+    assert refusal.value.message == (
+        "no script hello with revision 7: name one that was pushed, or leave it out for the newest; "
+        "no script no-1: push it first"
+    )
+
+
 @pytest.mark.parametrize(
     ("field", "value", "reason"),
     [

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.peers.eventually import eventually
-from tests.service.launcher.world import Launcher, World, outcomes, state_of
+from tests.service.launcher.world import Launcher, World, outcomes, state_of, word
 from twinline.agent_gateway.v1 import fleet_pb2
 from twinline.executor.v1 import targets_pb2
 from twinline.launcher.v1 import servers_pb2
@@ -108,6 +108,27 @@ async def test_a_repeated_launch_request_launches_nothing_and_is_of_one_server(l
         await launcher.launch()
 
 
+async def test_a_repeated_terminate_request_leaves_the_machine_of_a_later_launch_alone(launcher: Launcher) -> None:
+    await launcher.server()
+    await launcher.operational()
+    await launcher.terminate(request_id="end it")
+    await launcher.becomes("TERMINATED")
+    await launcher.operational()
+    assert state_of(await launcher.terminate(request_id="end it")) == "OPERATIONAL"
+    with pytest.raises(InvalidArgument, match="used before"):
+        await launcher.force_operational(request_id="end it")
+
+
+async def test_a_server_says_whether_it_moves_and_whether_it_has_a_machine(launcher: Launcher) -> None:
+    defined = await launcher.server()
+    launched = await launcher.launch()
+    runs = await launcher.becomes("OPERATIONAL")
+    await launcher.terminate()
+    gone = await launcher.becomes("TERMINATED")
+    told = [(each.moving, each.has_machine) for each in (defined, launched, runs, gone)]
+    assert told == [(False, False), (True, True), (False, True), (False, False)]
+
+
 async def test_a_relaunch_makes_another_machine_from_the_next_definition(launcher: Launcher) -> None:
     await launcher.server()
     first = await launcher.operational()
@@ -159,7 +180,7 @@ async def until_step_is(launcher: Launcher, outcome: str) -> None:
     """Wait until that became of the first step."""
 
     async def check() -> bool:
-        return [step.outcome for step in (await launcher.get()).current.steps[:1]] == [outcome]
+        return [word(step) for step in (await launcher.get()).current.steps[:1]] == [outcome]
 
     is_so: bool = await eventually(check)
     assert is_so
@@ -173,11 +194,14 @@ async def test_inputs_are_frozen_with_their_origin_and_reach_the_script(launcher
     server = await launcher.operational(inputs={"C": "text:launch"})
     assert seen.read_text() == "template server launch\n"
     await launcher.server(inputs={"B": "text:changed"})
-    frozen = {each.name: (each.value, each.origin) for each in (await launcher.get()).current.inputs}
-    assert frozen == {each.name: (each.value, each.origin) for each in server.current.inputs}
-    assert (frozen["A"], frozen["B"], frozen["C"]) == (
-        ("text:template", "template"), ("text:server", "server"), ("text:launch", "launch"),
-    )  # fmt: skip
+    frozen = (await launcher.get()).current.inputs
+    assert list(frozen) == list(server.current.inputs)
+    assert {each.name: (each.value, each.origin) for each in frozen} == {
+        "A": ("text:template", servers_pb2.Input.ORIGIN_TEMPLATE),
+        "B": ("text:server", servers_pb2.Input.ORIGIN_SERVER),
+        "C": ("text:launch", servers_pb2.Input.ORIGIN_LAUNCH),
+        "OTHER": ("text:x", servers_pb2.Input.ORIGIN_SERVER),
+    }
 
 
 async def test_watchers_are_told_every_state_of_every_server_they_follow(launcher: Launcher) -> None:

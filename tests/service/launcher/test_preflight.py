@@ -91,7 +91,7 @@ async def test_a_value_that_no_script_takes_is_warned_of_but_for_a_deployment_s(
     launcher: Launcher, world: World
 ) -> None:
     await world.script(NEEDS + END, "needs")
-    await launcher.template(boot=["hello"], operational=["needs"], inputs={"PORT": "text:80"})
+    await launcher.template(boot=["hello", "needs"], inputs={"PORT": "text:80"})
     request = catalog_pb2.ApplyDeploymentRequest(
         deployment=catalog_pb2.Deployment(name="shop", inputs={"OTHER": "text:x"})
     )
@@ -101,8 +101,24 @@ async def test_a_value_that_no_script_takes_is_warned_of_but_for_a_deployment_s(
     found = (await launcher.servers.PreflightServer(preflight)).violations
     assert {each.reason: each.blocking for each in found} == {"INPUT_UNUSED": False}
     assert [each.message for each in found] == [
-        "no script takes NOBODY_WANTS; leave it out, or let a script of the template declare it",
-        "no script takes PROT; did you mean PORT?",
+        "no boot or decommission script takes NOBODY_WANTS; leave it out, or let one of them declare it",
+        "no boot or decommission script takes PROT; did you mean PORT?",
+    ]
+
+
+async def test_what_only_an_operational_script_declares_is_given_with_its_runs(
+    launcher: Launcher, world: World
+) -> None:
+    await world.script(NEEDS + END, "needs")
+    await launcher.template(boot=["hello"], operational=["needs"])
+    await launcher.server(inputs={"PORT": "text:80"})
+    found = (await launcher.servers.PreflightServer(servers_pb2.PreflightServerRequest(server="web-1"))).violations
+    assert [(each.reason, each.blocking, each.message) for each in found] == [
+        (
+            "INPUT_UNUSED",
+            False,
+            "no boot or decommission script takes PORT; operational script needs is given its inputs with each run",
+        )
     ]
 
 

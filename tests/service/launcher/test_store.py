@@ -4,15 +4,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
-from alembic.autogenerate import compare_metadata
-from alembic.runtime.migration import MigrationContext
 
 from tests.unit.launcher.machines import NOON, machine, minutes
-from twinline_kit import db
 from twinline_kit.errors import Conflict
 from twinline_launcher.errors import IllegalTransition, InstanceNotFound, ServerNotFound
-from twinline_launcher.models import Instance, Server, Table
+from twinline_launcher.models import Instance, Server
 from twinline_launcher.states import Event, State
 from twinline_launcher.store.instances import InstanceStore
 from twinline_launcher.store.servers import Seen, ServerStore
@@ -37,25 +33,6 @@ def launched(servers: ServerStore, instances: InstanceStore, number: int = 1, **
 
 def steps_of(servers: ServerStore, server: str = "server-web-1") -> list[tuple[int, str, str]]:
     return [(each.number, each.before, each.after) for each in servers.transitions(server, after=0, limit=100)]
-
-
-def test_the_migrations_make_the_tables_that_the_code_expects(engine: sa.Engine) -> None:
-    db.migrate(engine, "twinline_launcher")
-    with engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), Table.metadata) == []
-
-
-def test_machines_of_the_first_tables_are_kept_and_their_template_and_image_stay_unknown(
-    engine: sa.Engine, servers: ServerStore, instances: InstanceStore
-) -> None:
-    made = launched(servers, instances, template="web", image="v4")
-    with engine.begin() as connection:
-        connection.exec_driver_sql("ALTER TABLE instances DROP COLUMN template")
-        connection.exec_driver_sql("ALTER TABLE instances DROP COLUMN image")
-        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
-    db.migrate(engine, "twinline_launcher")
-    kept = instances.get(made.id)
-    assert (kept.server_name, kept.template, kept.image) == ("web-1", "", "")
 
 
 def test_applying_a_definition_twice_changes_nothing_and_keeps_the_machine(
@@ -98,12 +75,16 @@ def test_of_two_launches_at_once_one_is_told_to_read_again(servers: ServerStore,
         instances.get("instance-2")
 
 
-def test_a_repeated_launch_request_returns_the_first_machine(servers: ServerStore, instances: InstanceStore) -> None:
-    first = launched(servers, instances, launch_request="one")
-    server = servers.get("web-1").server
-    again = instances.launch(server, machine(id="instance-2", launch_request="one"), at=NOON, cause="")
-    assert again.id == first.id
-    assert len(steps_of(servers)) == 1
+def test_a_request_makes_one_step_of_one_server(servers: ServerStore, instances: InstanceStore) -> None:
+    made, server = launched(servers, instances), servers.apply(definition("web-2"))
+    instances.apply(made.id, Event.RUN, at=NOON, cause="", request_id="one")
+    with pytest.raises(Conflict):
+        instances.apply(made.id, Event.TERMINATE, at=NOON, cause="", request_id="one")
+    with pytest.raises(Conflict):
+        instances.launch(server, machine(id="instance-2", server_id=server.id), at=NOON, cause="", request_id="one")
+    first = instances.made_by("one")
+    assert first and (first.instance_id, first.event) == (made.id, Event.RUN)
+    assert (instances.get(made.id).state, servers.get("web-2").instance) == (State.BOOTING, None)
 
 
 def test_a_move_writes_state_facts_and_history_together(servers: ServerStore, instances: InstanceStore) -> None:

@@ -13,7 +13,7 @@ from tests.peers.authority import Certificates
 from tests.peers.eventually import eventually
 from tests.peers.serving import Served
 from tests.service.launcher.conftest import fill
-from tests.service.launcher.world import Launcher, World, outcomes, running_world
+from tests.service.launcher.world import Launcher, World, outcomes, running_world, state_of, word
 from twinline.keys.v1 import cloud_keys_pb2
 from twinline.launcher.v1 import servers_pb2
 from twinline_kit.errors import Error
@@ -21,6 +21,8 @@ from twinline_launcher.errors import IllegalTransition, PreflightRefused
 from twinline_launcher.providers.local import processes
 
 KEY = asyncssh.generate_private_key("ssh-ed25519")
+
+either_line = pytest.mark.parametrize("image", ["v4", "v5"])
 
 
 async def found_key(world: World) -> None:
@@ -30,11 +32,6 @@ async def found_key(world: World) -> None:
         name="found-key", public_key=public_key, request_id=str(uuid.uuid4())
     )
     await world.cloud_keys().ImportCloudKey(request)
-
-
-async def force_operational(launcher: Launcher) -> None:
-    request = servers_pb2.ForceOperationalServerRequest(server="web-1")
-    await launcher.servers.ForceOperationalServer(request)
 
 
 async def test_without_key_material_v4_is_refused_then_strands_and_resumes(launcher: Launcher, world: World) -> None:
@@ -63,11 +60,14 @@ async def test_v5_does_not_mind_missing_material_nor_closed_ports(launcher: Laun
     assert outcomes(await launcher.operational()) == {"hello": "succeeded"}
 
 
-async def test_a_resume_goes_on_from_the_failed_step_and_repeats_nothing(launcher: Launcher, world: World) -> None:
+@either_line
+async def test_a_resume_goes_on_from_the_failed_step_and_repeats_nothing(
+    launcher: Launcher, world: World, image: str
+) -> None:
     mended = world.folder / "mended"
     await world.script(f"#!/bin/sh\ntest -e {mended} || exit 3\n", "picky")
     await launcher.template(boot=["hello", "picky", "bye"])
-    await launcher.server()
+    await launcher.server(image=image)
     await launcher.launch()
     stranded = await launcher.becomes("STRANDED_IN_BOOTING")
     assert outcomes(stranded) == {"hello": "succeeded", "picky": "failed", "bye": "waiting"}
@@ -77,6 +77,40 @@ async def test_a_resume_goes_on_from_the_failed_step_and_repeats_nothing(launche
     await launcher.resume()
     assert set(outcomes(await launcher.becomes("OPERATIONAL")).values()) == {"succeeded"}
     assert await world.run_names() == ["hello", "picky", "picky", "bye"]
+
+
+async def test_a_script_mended_since_the_launch_is_run_beside_the_list(launcher: Launcher, world: World) -> None:
+    await world.script("#!/bin/sh\nexit 1\n", "broken")
+    await launcher.template(boot=["broken"])
+    await launcher.server()
+    await launcher.launch()
+    stranded = await launcher.becomes("STRANDED_IN_BOOTING")
+    assert "revision" not in stranded.current.stranding.way_out
+    await world.script("#!/bin/sh\necho mended\n", "broken")
+    await launcher.resume()
+    again: bool = await eventually(partial(has_stranded_twice, launcher))
+    assert again
+    why = (await launcher.get()).current.stranding
+    assert why.way_out.startswith(
+        "web-1 keeps broken revision 1 (newest: 2): `twinline run broken --on name:web-1`, th"
+    )
+    await world.run("broken", "name:web-1")
+    await launcher.force_operational()
+
+
+async def test_a_repeated_request_resumes_and_declares_operational_once(launcher: Launcher, world: World) -> None:
+    await world.script("#!/bin/sh\nexit 1\n", "broken")
+    await launcher.template(boot=["broken"])
+    await launcher.server()
+    await launcher.launch()
+    await launcher.becomes("STRANDED_IN_BOOTING")
+    await launcher.resume(request_id="go on")
+    again: bool = await eventually(partial(has_stranded_twice, launcher))
+    assert again
+    assert state_of(await launcher.resume(request_id="go on")) == "STRANDED_IN_BOOTING"
+    await launcher.force_operational(request_id="declare it")
+    assert state_of(await launcher.force_operational(request_id="declare it")) == "OPERATIONAL"
+    assert await world.run_names() == ["broken", "broken"]
 
 
 async def test_a_closed_port_strands_after_the_connect_window_until_it_is_opened(world: World) -> None:
@@ -112,17 +146,17 @@ async def test_a_step_tells_what_its_task_waits_for_until_that_runs(world: World
         await launcher.launch(force=True)
         await until_task_is(launcher, "pending", "PORT_UNREACHABLE")
         await launcher.group(22)
-        await until_task_is(launcher, "", "")
+        await until_task_is(launcher, "running", "")
         await launcher.terminate()
         await launcher.becomes("TERMINATED")
 
 
-async def until_task_is(launcher: Launcher, task_state: str, reason: str) -> None:
+async def until_task_is(launcher: Launcher, state: str, reason: str) -> None:
     """Wait until the run of the only step was asked for, and the step tells that of its task."""
 
     async def check() -> bool:
         [step] = (await launcher.get()).current.steps
-        return (step.outcome, bool(step.run), step.task_state, step.reason) == ("running", True, task_state, reason)
+        return (word(step), bool(step.run), step.reason) == (state, True, reason)
 
     is_so: bool = await eventually(check, within=20)
     assert is_so
@@ -179,7 +213,7 @@ async def has_stranded_twice(launcher: Launcher) -> bool:
 async def test_an_agent_that_cannot_enrol_strands_after_the_window(
     authority: Certificates, keys: Served, tmp_path: Path
 ) -> None:
-    nowhere = {"advertised_enroll_address": "127.0.0.1:1"}
+    nowhere: dict[str, Any] = {"advertised_enroll_address": "127.0.0.1:1"}
     async with (
         running_world(authority, tmp_path, keys, **nowhere) as world,
         world.launcher(enrollment_window_v5=1.0) as launcher,
@@ -198,27 +232,38 @@ async def test_an_empty_boot_list_still_proves_that_the_machine_is_reached(launc
     await launcher.launch(force=True)
     stranded = await launcher.becomes("STRANDED_IN_BOOTING")
     assert stranded.current.stranding.failed_step == "connect"
-    await launcher.server("web-2", cloud_key="launch-key")
-    assert outcomes(await launcher.operational("web-2")) == {"connect": "succeeded"}
 
 
-async def test_a_stranded_server_can_be_declared_operational_without_a_script(launcher: Launcher, world: World) -> None:
+@either_line
+async def test_an_empty_boot_list_is_one_step_that_connects(launcher: Launcher, image: str) -> None:
+    await launcher.template()
+    await launcher.server(image=image)
+    assert outcomes(await launcher.operational()) == {"connect": "succeeded"}
+
+
+@either_line
+async def test_a_stranded_server_can_be_declared_operational_without_a_script(
+    launcher: Launcher, world: World, image: str
+) -> None:
     await world.script("#!/bin/sh\nexit 1\n", "broken")
     await launcher.template(boot=["broken", "hello"])
-    await launcher.server()
+    await launcher.server(image=image)
     await launcher.launch()
     await launcher.becomes("STRANDED_IN_BOOTING")
-    await force_operational(launcher)
+    await launcher.force_operational()
     server = await launcher.becomes("OPERATIONAL")
     assert server.current.cause == "declared operational by admin, without running any script"
     assert not server.current.HasField("stranding")
     assert await world.run_names() == ["broken"]
 
 
-async def test_a_stranded_boot_is_ended_at_once_without_the_decommission_list(launcher: Launcher, world: World) -> None:
+@either_line
+async def test_a_stranded_boot_is_ended_at_once_without_the_decommission_list(
+    launcher: Launcher, world: World, image: str
+) -> None:
     await world.script("#!/bin/sh\nkill -9 $$\n", "broken")
     await launcher.template(boot=["broken"], decommission=["bye"])
-    await launcher.server()
+    await launcher.server(image=image)
     await launcher.launch()
     stranded = await launcher.becomes("STRANDED_IN_BOOTING")
     assert stranded.current.stranding.message == "script broken was ended by signal 9"
@@ -227,10 +272,11 @@ async def test_a_stranded_boot_is_ended_at_once_without_the_decommission_list(la
     assert await world.run_names() == ["broken"]
 
 
-async def test_a_failed_decommission_waits_for_a_second_terminate(launcher: Launcher, world: World) -> None:
+@either_line
+async def test_a_failed_decommission_waits_for_a_second_terminate(launcher: Launcher, world: World, image: str) -> None:
     await world.script("#!/bin/sh\nexit 7\n", "clumsy")
     await launcher.template(boot=["hello"], decommission=["clumsy", "bye"])
-    await launcher.server()
+    await launcher.server(image=image)
     await launcher.operational()
     await launcher.terminate()
     stranded = await launcher.becomes("STRANDED_IN_DECOMMISSIONING")
@@ -241,7 +287,7 @@ async def test_a_failed_decommission_waits_for_a_second_terminate(launcher: Laun
     assert (await launcher.history())[-3:] == ["STRANDED_IN_DECOMMISSIONING", "SHUTTING_DOWN", "TERMINATED"]
 
 
-@pytest.mark.parametrize("image", ["v4", "v5"])
+@either_line
 async def test_a_decommission_that_overruns_is_ended_by_force_after_a_while(world: World, image: str) -> None:
     limits: dict[str, Any] = {
         "decommission_limit_v4": 1.0,

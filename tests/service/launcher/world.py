@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,13 +87,17 @@ class Launcher:
             servers_pb2.LaunchServerRequest(server=name, request_id=request_id, **more)
         )
 
-    async def terminate(self, name: str = "web-1") -> Server:
+    async def terminate(self, name: str = "web-1", **more: Any) -> Server:
         """Terminate it."""
-        return await self.servers.TerminateServer(servers_pb2.TerminateServerRequest(server=name))
+        return await self.servers.TerminateServer(servers_pb2.TerminateServerRequest(server=name, **more))
 
-    async def resume(self, name: str = "web-1") -> Server:
+    async def resume(self, name: str = "web-1", **more: Any) -> Server:
         """Resume its boot."""
-        return await self.servers.ResumeServer(servers_pb2.ResumeServerRequest(server=name))
+        return await self.servers.ResumeServer(servers_pb2.ResumeServerRequest(server=name, **more))
+
+    async def force_operational(self, name: str = "web-1", **more: Any) -> Server:
+        """Declare it operational."""
+        return await self.servers.ForceOperationalServer(servers_pb2.ForceOperationalServerRequest(server=name, **more))
 
     async def becomes(self, state: str, name: str = "web-1", within: float = 30) -> Server:
         """The server once it is in that state."""
@@ -200,6 +204,15 @@ class World:
         """The executor's targets, as an admin."""
         return targets_pb2_grpc.TargetServiceStub(self._executor())
 
+    async def run(self, script: str, on: str) -> None:
+        """Run a script, and wait until it succeeded."""
+        stub = runs_pb2_grpc.RunServiceStub(self._executor())
+        request = runs_pb2.StartRunRequest(request_id=str(uuid.uuid4()), script=script, selector=on)
+        run = await stub.StartRun(request)
+        async for change in stub.WatchRun(runs_pb2.WatchRunRequest(run=run.id, run_only=True)):
+            run = change.run
+        assert run.state == runs_pb2.Run.STATE_SUCCEEDED
+
     async def run_names(self) -> list[str]:
         """The scripts of all runs there were, oldest first."""
         stub = runs_pb2_grpc.RunServiceStub(self._executor())
@@ -216,8 +229,10 @@ class World:
 
 
 @asynccontextmanager
-async def running_world(certificates: Certificates, folder: Path, keys: Served, **gateway: Any) -> AsyncIterator[World]:
-    """Everything below a launcher, on SQLite, with a key and two scripts."""
+async def running_world(
+    certificates: Certificates, folder: Path, keys: Served, *, executor: Mapping[str, Any] | None = None, **gateway: Any
+) -> AsyncIterator[World]:
+    """Everything below a launcher, on SQLite, with a key and two scripts. The rest are settings that differ."""
     async with AsyncExitStack() as stack:
         database = f"sqlite:///{folder / 'gateway.db'}"
         below = gateway_settings(certificates, folder / "gateway", keys, database, **gateway)
@@ -227,12 +242,12 @@ async def running_world(certificates: Certificates, folder: Path, keys: Served, 
             database_url=f"sqlite:///{folder / 'executor.db'}",
             keys_address=keys.bound.mesh,
             gateway_address=fleet.served.bound.mesh,
-            ssh_connect_timeout=3.0,
+            **{"ssh_connect_timeout": 3.0, **(executor or {})},
         )
-        executor = await stack.enter_async_context(
+        running = await stack.enter_async_context(
             serve(twinline_executor.app.build, settings, certificates=certificates, people=keys.people)
         )
-        world = World(certificates, folder, keys, fleet, executor)
+        world = World(certificates, folder, keys, fleet, running)
         stack.callback(world.end_machines)
         await world.key()
         await world.script("#!/bin/sh\necho hello\n", "hello")
@@ -251,6 +266,11 @@ def state_of(server: Server) -> str:
     return servers_pb2.ServerState.Name(server.state).removeprefix("SERVER_STATE_")
 
 
+def word(step: servers_pb2.Step) -> str:
+    """A step's state, as people read it."""
+    return servers_pb2.Step.State.Name(step.state).removeprefix("STATE_").lower()
+
+
 def outcomes(server: Server) -> dict[str, str]:
     """What became of each step."""
-    return {step.script: step.outcome for step in server.current.steps}
+    return {step.script: word(step) for step in server.current.steps}

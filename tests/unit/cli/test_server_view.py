@@ -16,6 +16,7 @@ def server(**given: Any) -> pb.Server:
         name="web-1",
         next=pb.ServerSpec(**spec | given),
         state=pb.SERVER_STATE_OPERATIONAL,
+        has_machine=True,
         current=pb.Instance(**made, address="127.0.0.1:2201"),
     )
 
@@ -56,17 +57,17 @@ def test_a_server_that_never_was_launched_shows_what_it_is_defined_as() -> None:
 def test_the_address_of_a_machine_that_is_gone_is_left_out() -> None:
     gone = server()
     assert shown(gone)["ADDRESS"] == "127.0.0.1:2201"
-    gone.state = pb.SERVER_STATE_TERMINATED
+    gone.has_machine = False
     assert "ADDRESS" not in shown(gone)
 
 
 @pytest.mark.parametrize(
     ("step", "text"),
     [
-        (pb.Step(outcome="running"), "running"),
-        (pb.Step(outcome="running", task_state="delivered"), "delivered"),
-        (pb.Step(outcome="running", task_state="pending", reason="PORT_UNREACHABLE"), "pending (PORT_UNREACHABLE)"),
+        (pb.Step(state=pb.Step.STATE_RUNNING), "running"),
+        (pb.Step(state=pb.Step.STATE_DELIVERED), "delivered"),
+        (pb.Step(state=pb.Step.STATE_PENDING, reason="PORT_UNREACHABLE"), "pending (PORT_UNREACHABLE)"),
     ],
 )
 def test_a_step_whose_task_does_not_run_says_what_it_waits_for(step: pb.Step, text: str) -> None:
-    assert view.outcome(step) == text
+    assert view.step_state(step) == text

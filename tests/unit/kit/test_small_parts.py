@@ -16,7 +16,7 @@ from pydantic_settings import SettingsConfigDict
 
 from twinline_kit import clock, logs, loops, pages, telemetry
 from twinline_kit.errors import InvalidArgument, Unavailable
-from twinline_kit.ids import new_id, request_id
+from twinline_kit.ids import new_id, request_id, required_request_id
 from twinline_kit.pages import BadPageToken
 from twinline_kit.settings import ServiceSettings
 
@@ -27,11 +27,22 @@ def test_ids_are_short_and_differ() -> None:
     assert all(re.fullmatch(r"run-[a-z0-9]{16}", each) for each in made)
 
 
-def test_a_request_id_has_one_spelling_or_none() -> None:
-    assert request_id("{0F0E0D0C-0b0a-0908-0706-050403020100}") == "0f0e0d0c-0b0a-0908-0706-050403020100"
+@pytest.mark.parametrize("given", ["0f0e0d0c-0b0a-0908-0706-050403020100", "again", "grüße 2", "x" * 128])
+def test_a_request_id_is_any_printable_text_of_a_moderate_length(given: str) -> None:
+    assert request_id(given) == required_request_id(given) == given
+
+
+@pytest.mark.parametrize("given", ["x" * 129, "a\0b", "a\nb"])
+def test_what_cannot_be_stored_or_shown_is_no_request_id(given: str) -> None:
+    for check in (request_id, required_request_id):
+        with pytest.raises(InvalidArgument, match="printable text of at most 128 characters"):
+            check(given)
+
+
+def test_only_where_effects_must_be_known_as_repeats_a_request_id_is_required() -> None:
     assert request_id("") is None
-    with pytest.raises(InvalidArgument, match="must be a UUID"):
-        request_id("again")
+    with pytest.raises(InvalidArgument, match="request_id is empty"):
+        required_request_id("")
 
 
 def test_now_is_aware() -> None:

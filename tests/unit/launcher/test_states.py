@@ -7,7 +7,9 @@ import pytest
 from twinline.launcher.v1 import servers_pb2
 from twinline_launcher import states
 from twinline_launcher.errors import IllegalTransition
+from twinline_launcher.inputs import ORIGINS
 from twinline_launcher.states import Event, State
+from twinline_launcher.steps import StepState
 
 PAIRS = list(itertools.product(State, Event))
 REFUSED = [(state, event) for state, event in PAIRS if event not in states.TRANSITIONS[state]]
@@ -17,6 +19,12 @@ def test_every_state_has_a_row_and_a_number_in_the_contract() -> None:
     assert set(states.TRANSITIONS) == set(State)
     numbered = set(servers_pb2.ServerState.keys()) - {"SERVER_STATE_UNSPECIFIED"}
     assert numbered == {f"SERVER_STATE_{state.name}" for state in State}
+
+
+def test_every_event_and_step_and_origin_has_a_number_in_the_contract() -> None:
+    assert servers_pb2.Transition.Event.keys() == ["EVENT_UNSPECIFIED", *(f"EVENT_{each.name}" for each in Event)]
+    assert servers_pb2.Step.State.keys() == ["STATE_UNSPECIFIED", *(f"STATE_{each.name}" for each in StepState)]
+    assert servers_pb2.Input.Origin.keys() == ["ORIGIN_UNSPECIFIED", *(f"ORIGIN_{each.upper()}" for each in ORIGINS)]
 
 
 def test_every_event_happens_somewhere() -> None:
@@ -37,7 +45,7 @@ def test_every_state_reaches_terminated(state: State) -> None:
 def test_a_pair_that_is_not_in_the_table_is_refused_and_told_what_is_possible(state: State, event: Event) -> None:
     with pytest.raises(IllegalTransition) as refusal:
         states.after(state, event, server="web-2")
-    allowed = ", ".join(each.replace(" ", "-") for each in states.TRANSITIONS[state] if each in states.ASKED)
+    allowed = ", ".join(each.replace("_", "-") for each in states.TRANSITIONS[state] if each in states.ASKED)
     said = {"server": "web-2", "state": state.name, "event": event.name, "allowed": allowed}
     assert refusal.value.metadata == said
 
@@ -81,7 +89,11 @@ def test_a_machine_may_vanish_wherever_it_may_run(state: State) -> None:
     assert states.after(state, event, server="web-2") is State.TERMINATED
 
 
+def test_a_machine_is_there_from_the_launch_until_the_cloud_says_that_it_is_gone() -> None:
+    assert states.WITH_MACHINE | {State.INACTIVE, State.TERMINATED, State.ERROR} == set(State)
+    assert states.MOVING | states.REACHABLE == states.WITH_MACHINE
+
+
 def test_a_moving_state_has_a_limit_unless_it_must_never_give_up() -> None:
-    moving = {state for state in State if state.name.endswith("ING") and state not in states.STRANDED}
-    assert set(states.LIMITS) == moving | {State.STRANDED_IN_DECOMMISSIONING}
+    assert set(states.LIMITS) == states.MOVING - {State.SHUTTING_DOWN} | {State.STRANDED_IN_DECOMMISSIONING}
     assert all(Event.EXPIRE in states.TRANSITIONS[state] for state in states.LIMITS)

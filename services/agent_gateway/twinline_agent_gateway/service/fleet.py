@@ -18,6 +18,7 @@ from twinline_agent_gateway.store import AgentStore
 from twinline_kit import pages
 from twinline_kit.clock import Clock
 from twinline_kit.errors import InvalidArgument
+from twinline_kit.ids import required_request_id
 
 _TOKEN_LIFETIME = timedelta(hours=1)
 _LONGEST_TOKEN_LIFETIME = timedelta(days=30)
@@ -98,7 +99,6 @@ class FleetService(rpc.FleetServiceServicer):
 def _check_enrollment(request: pb.CreateEnrollmentRequest) -> None:
     if not 0 < len(request.server) <= 255:
         raise InvalidArgument("server is empty or longer than 255 characters: name the server", field="server")
-    if not 0 < len(request.request_id) <= 128:
-        raise InvalidArgument("request_id is empty or longer than 128 characters: send a UUID", field="request_id")
+    required_request_id(request.request_id)
     if request.HasField("lifetime") and not (timedelta() < request.lifetime.ToTimedelta() <= _LONGEST_TOKEN_LIFETIME):
         raise InvalidArgument("lifetime is not between 0 and 30 days", field="lifetime")

@@ -38,26 +38,39 @@ class InstanceStore:
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
 
-    def launch(self, server: Server, instance: Instance, *, at: datetime, cause: str) -> Instance:
+    def launch(
+        self, server: Server, instance: Instance, *, at: datetime, cause: str, request_id: str | None = None
+    ) -> Instance:
         """Give `server`, as it was read, this new machine. IllegalTransition when it has one that has not ended.
 
-        A launch_request that was served before returns the machine of that time, and makes none.
+        Conflict when somebody was faster, be it a call with the same request.
         """
-        if first := self.launched_by(instance.launch_request):
-            return first
-        try:
-            return self._launch(server, instance, at, cause)
-        except IntegrityError:
-            if first := self.launched_by(instance.launch_request):
-                return first
-            raise _changed(server.name) from None
+        with Session(self._engine, expire_on_commit=False) as session:
+            previous = session.get(Instance, server.current) if server.current else None
+            before = State(previous.state) if previous else State.INACTIVE
+            instance.state = states.after(before, Event.LAUNCH, server=server.name)
+            instance.state_time, instance.cause = at, cause
+            instance.number, instance.due_time = (previous.number if previous else 0) + 1, at
+            taken = session.execute(
+                sa.update(Server)
+                .where(col(Server.id) == server.id, col(Server.revision) == server.revision)
+                .values(current=instance.id, revision=server.revision + 1, update_time=at)
+            )
+            if not taken.rowcount:  # type: ignore[attr-defined]  # a statement's result has it
+                raise _changed(server.name)
+            session.add(instance)
+            session.flush()
+            step = _transition(instance, instance.number, before, instance.state, Event.LAUNCH, at, cause)
+            _commit(session, step, request_id)
+            _count(Event.LAUNCH)
+            return instance
 
-    def launched_by(self, request_id: str | None) -> Instance | None:
-        """The machine that an earlier launch with this request made."""
+    def made_by(self, request_id: str | None) -> Transition | None:
+        """The step of some server that an earlier call with this request made."""
         if request_id is None:
             return None
         with Session(self._engine) as session:
-            return session.exec(select(Instance).where(Instance.launch_request == request_id)).one_or_none()
+            return session.exec(select(Transition).where(Transition.request_id == request_id)).one_or_none()
 
     def get(self, instance_id: str) -> Instance:
         """One machine. Raises InstanceNotFound."""
@@ -65,12 +78,20 @@ class InstanceStore:
             return _find(session, instance_id)
 
     def apply(
-        self, instance_id: str, event: Event, *, at: datetime, cause: str, revision: int | None = None, **facts: Any
+        self,
+        instance_id: str,
+        event: Event,
+        *,
+        at: datetime,
+        cause: str,
+        revision: int | None = None,
+        request_id: str | None = None,
+        **facts: Any,
     ) -> Instance:
         """Move one machine along the table and write why, together with new `facts` of it, in one transaction.
 
-        IllegalTransition when the table does not have it; Conflict when somebody was faster, or the machine is no
-        longer at the `revision` that the decision was made on.
+        IllegalTransition when the table does not have it; Conflict when somebody was faster, be it a call with the
+        same request, or the machine is no longer at the `revision` that the decision was made on.
         """
         with Session(self._engine) as session:
             instance = _find(session, instance_id)
@@ -81,8 +102,8 @@ class InstanceStore:
             if after not in states.STRANDED:
                 moved["stranding"] = None
             _swap(session, instance, {**moved, **facts})
-            session.add(_transition(instance, instance.number + 1, before, after, event, at, cause))
-            session.commit()
+            step = _transition(instance, instance.number + 1, before, after, event, at, cause)
+            _commit(session, step, request_id)
             _count(event, facts.get("stranding"))
             return _find(session, instance_id)
 
@@ -142,27 +163,6 @@ class InstanceStore:
             soonest: datetime | None = found.scalar()
             return soonest
 
-    def _launch(self, server: Server, instance: Instance, at: datetime, cause: str) -> Instance:
-        with Session(self._engine, expire_on_commit=False) as session:
-            previous = session.get(Instance, server.current) if server.current else None
-            before = State(previous.state) if previous else State.INACTIVE
-            instance.state = states.after(before, Event.LAUNCH, server=server.name)
-            instance.state_time, instance.cause = at, cause
-            instance.number, instance.due_time = (previous.number if previous else 0) + 1, at
-            taken = session.execute(
-                sa.update(Server)
-                .where(col(Server.id) == server.id, col(Server.revision) == server.revision)
-                .values(current=instance.id, revision=server.revision + 1, update_time=at)
-            )
-            if not taken.rowcount:  # type: ignore[attr-defined]  # a statement's result has it
-                raise _changed(server.name)
-            session.add(instance)
-            session.flush()
-            session.add(_transition(instance, instance.number, before, instance.state, Event.LAUNCH, at, cause))
-            session.commit()
-            _count(Event.LAUNCH)
-            return instance
-
 
 def _find(session: Session, instance_id: str) -> Instance:
     if instance := session.get(Instance, instance_id, populate_existing=True):
@@ -204,6 +204,16 @@ def _transition(
         server_id=instance.server_id, number=number, instance_id=instance.id,
         before=before, after=after, event=event.value, cause=cause, time=at,
     )  # fmt: skip
+
+
+def _commit(session: Session, step: Transition, request_id: str | None) -> None:
+    """Write a step of `request_id`, and all that goes with it, unless that request made one before."""
+    step.request_id = request_id
+    session.add(step)
+    try:
+        session.commit()
+    except IntegrityError:
+        raise Conflict("a call with the same request_id was faster: try again") from None
 
 
 def _changed(server: str) -> Conflict:

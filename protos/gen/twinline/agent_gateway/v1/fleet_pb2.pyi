@@ -128,7 +128,7 @@ class CreateEnrollmentRequest(_message.Message):
     LIFETIME_FIELD_NUMBER: _builtins.int
     server: _builtins.str
     request_id: _builtins.str
-    """any unique text of at most 128 characters"""
+    """needed; printable text of at most 128 characters, best a UUID; a repeat returns the same agent"""
     @_builtins.property
     def lifetime(self) -> _duration_pb2.Duration:
         """of the token; 1 h when absent"""

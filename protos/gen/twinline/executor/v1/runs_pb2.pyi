@@ -277,6 +277,7 @@ class Task(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
     OUTPUT_SHA256_FIELD_NUMBER: _builtins.int
+    SETTLED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """`task-…`"""
     run: _builtins.str
@@ -299,6 +300,8 @@ class Task(_message.Message):
     """the host dropped what came after the limit"""
     output_sha256: _builtins.str
     """of the stored output, hex; once ended"""
+    settled: _builtins.bool
+    """nothing about it changes any more; an UNKNOWN that is not settled becomes the truth"""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -326,10 +329,11 @@ class Task(_message.Message):
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
         output_sha256: _builtins.str = ...,
+        settled: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_status", b"_exit_status", "create_time", b"create_time", "end_time", b"end_time", "exit_status", b"exit_status", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_status", b"_exit_status", "create_time", b"create_time", "end_time", b"end_time", "exit_status", b"exit_status", "id", b"id", "line", b"line", "message", b"message", "output_sha256", b"output_sha256", "output_size", b"output_size", "output_truncated", b"output_truncated", "reason", b"reason", "run", b"run", "signal", b"signal", "start_time", b"start_time", "state", b"state", "target", b"target", "target_name", b"target_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_status", b"_exit_status", "create_time", b"create_time", "end_time", b"end_time", "exit_status", b"exit_status", "id", b"id", "line", b"line", "message", b"message", "output_sha256", b"output_sha256", "output_size", b"output_size", "output_truncated", b"output_truncated", "reason", b"reason", "run", b"run", "settled", b"settled", "signal", b"signal", "start_time", b"start_time", "state", b"state", "target", b"target", "target_name", b"target_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_status: _TypeAlias = _typing.Literal["exit_status"]  # noqa: Y015
     _WhichOneofArgType__exit_status: _TypeAlias = _typing.Literal["_exit_status", b"_exit_status"]  # noqa: Y015
@@ -374,7 +378,7 @@ class StartRunRequest(_message.Message):
     REACH_TIMEOUT_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """UUID, or any unique text of at most 128 characters; repeats return the first run"""
+    """needed; printable text of at most 128 characters, best a UUID; a repeat returns the first run"""
     script: _builtins.str
     """name of a stored script"""
     command: _builtins.str

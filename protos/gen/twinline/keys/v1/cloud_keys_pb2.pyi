@@ -77,7 +77,7 @@ class CreateCloudKeyRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     request_id: _builtins.str
-    """UUID; repeats return the first result"""
+    """optional; printable text of at most 128 characters, best a UUID; a repeat returns the first result"""
     def __init__(
         self,
         *,
@@ -108,7 +108,7 @@ class ImportCloudKeyRequest(_message.Message):
     fingerprint: _builtins.str
     """`SHA256:…`, or a cloud's own form: MD5 or SHA-1 in colon hex, base64 SHA-256"""
     request_id: _builtins.str
-    """UUID; repeats return the first result"""
+    """optional; printable text of at most 128 characters, best a UUID; a repeat returns the first result"""
     def __init__(
         self,
         *,

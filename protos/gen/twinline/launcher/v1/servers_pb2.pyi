@@ -88,6 +88,8 @@ class Server(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
     GENERATION_ASSUMED_FIELD_NUMBER: _builtins.int
+    MOVING_FIELD_NUMBER: _builtins.int
+    HAS_MACHINE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """`server-…`"""
     name: _builtins.str
@@ -99,6 +101,10 @@ class Server(_message.Message):
     """of the present machine's image, else of the next one's"""
     generation_assumed: _builtins.bool
     """the image does not state it: treated as v4"""
+    moving: _builtins.bool
+    """its state changes by itself: wait; else it rests until somebody asks for something"""
+    has_machine: _builtins.bool
+    """one was asked of the cloud, and is not known to be gone"""
     @_builtins.property
     def next(self) -> Global___ServerSpec: ...
     @_builtins.property
@@ -122,10 +128,12 @@ class Server(_message.Message):
         update_time: _timestamp_pb2.Timestamp | None = ...,
         generation: _common_pb2.Generation.ValueType = ...,
         generation_assumed: _builtins.bool = ...,
+        moving: _builtins.bool = ...,
+        has_machine: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "current", b"current", "next", b"next", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "current", b"current", "deployment", b"deployment", "generation", b"generation", "generation_assumed", b"generation_assumed", "id", b"id", "name", b"name", "next", b"next", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "current", b"current", "deployment", b"deployment", "generation", b"generation", "generation_assumed", b"generation_assumed", "has_machine", b"has_machine", "id", b"id", "moving", b"moving", "name", b"name", "next", b"next", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -300,20 +308,44 @@ class Input(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    class _Origin:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _OriginEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Input._Origin.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        ORIGIN_UNSPECIFIED: Input._Origin.ValueType  # 0
+        ORIGIN_SCRIPT: Input._Origin.ValueType  # 1
+        """its default"""
+        ORIGIN_TEMPLATE: Input._Origin.ValueType  # 2
+        ORIGIN_DEPLOYMENT: Input._Origin.ValueType  # 3
+        ORIGIN_SERVER: Input._Origin.ValueType  # 4
+        ORIGIN_LAUNCH: Input._Origin.ValueType  # 5
+
+    class Origin(_Origin, metaclass=_OriginEnumTypeWrapper):
+        """What gave a value; a later one goes before an earlier one."""
+
+    ORIGIN_UNSPECIFIED: Input.Origin.ValueType  # 0
+    ORIGIN_SCRIPT: Input.Origin.ValueType  # 1
+    """its default"""
+    ORIGIN_TEMPLATE: Input.Origin.ValueType  # 2
+    ORIGIN_DEPLOYMENT: Input.Origin.ValueType  # 3
+    ORIGIN_SERVER: Input.Origin.ValueType  # 4
+    ORIGIN_LAUNCH: Input.Origin.ValueType  # 5
+
     NAME_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
     ORIGIN_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     value: _builtins.str
     """in value syntax"""
-    origin: _builtins.str
-    """`script`, `template`, `deployment`, `server` or `launch`"""
+    origin: Global___Input.Origin.ValueType
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         value: _builtins.str = ...,
-        origin: _builtins.str = ...,
+        origin: Global___Input.Origin.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -329,35 +361,71 @@ class Step(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    class _State:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Step._State.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        STATE_UNSPECIFIED: Step._State.ValueType  # 0
+        STATE_WAITING: Step._State.ValueType  # 1
+        """not its turn yet"""
+        STATE_PENDING: Step._State.ValueType  # 2
+        """its task is not at the machine yet; reason says what that waits for"""
+        STATE_DELIVERED: Step._State.ValueType  # 3
+        """its task is in the machine's journal"""
+        STATE_RUNNING: Step._State.ValueType  # 4
+        STATE_UNKNOWN: Step._State.ValueType  # 5
+        """since a resume: its task was lost, and its end is waited for; reason says why it cannot be told"""
+        STATE_SUCCEEDED: Step._State.ValueType  # 6
+        STATE_FAILED: Step._State.ValueType  # 7
+        """the list stopped here"""
+        STATE_CANCELED: Step._State.ValueType  # 8
+        """the machine ended before it did"""
+
+    class State(_State, metaclass=_StateEnumTypeWrapper):
+        """Where a step stands."""
+
+    STATE_UNSPECIFIED: Step.State.ValueType  # 0
+    STATE_WAITING: Step.State.ValueType  # 1
+    """not its turn yet"""
+    STATE_PENDING: Step.State.ValueType  # 2
+    """its task is not at the machine yet; reason says what that waits for"""
+    STATE_DELIVERED: Step.State.ValueType  # 3
+    """its task is in the machine's journal"""
+    STATE_RUNNING: Step.State.ValueType  # 4
+    STATE_UNKNOWN: Step.State.ValueType  # 5
+    """since a resume: its task was lost, and its end is waited for; reason says why it cannot be told"""
+    STATE_SUCCEEDED: Step.State.ValueType  # 6
+    STATE_FAILED: Step.State.ValueType  # 7
+    """the list stopped here"""
+    STATE_CANCELED: Step.State.ValueType  # 8
+    """the machine ended before it did"""
+
     SCRIPT_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     RUN_FIELD_NUMBER: _builtins.int
-    OUTCOME_FIELD_NUMBER: _builtins.int
-    TASK_STATE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     script: _builtins.str
     revision: _builtins.int
     run: _builtins.str
     """the latest; empty before the first"""
-    outcome: _builtins.str
-    """`waiting`, `running`, `succeeded`, `failed`, `canceled`"""
-    task_state: _builtins.str
-    """`pending` or `delivered` while the step's task does not run yet; else empty"""
+    state: Global___Step.State.ValueType
     reason: _builtins.str
-    """what the task waits for, such as PORT_UNREACHABLE; else empty"""
+    """such as PORT_UNREACHABLE; else empty"""
     def __init__(
         self,
         *,
         script: _builtins.str = ...,
         revision: _builtins.int = ...,
         run: _builtins.str = ...,
-        outcome: _builtins.str = ...,
-        task_state: _builtins.str = ...,
+        state: Global___Step.State.ValueType = ...,
         reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "reason", b"reason", "revision", b"revision", "run", b"run", "script", b"script", "task_state", b"task_state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "revision", b"revision", "run", b"run", "script", b"script", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -452,6 +520,63 @@ class Transition(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    class _Event:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _EventEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Transition._Event.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        EVENT_UNSPECIFIED: Transition._Event.ValueType  # 0
+        EVENT_LAUNCH: Transition._Event.ValueType  # 1
+        """a person"""
+        EVENT_RUN: Transition._Event.ValueType  # 2
+        """the cloud says that it runs"""
+        EVENT_REFUSE: Transition._Event.ValueType  # 3
+        """the cloud will not make it"""
+        EVENT_FINISH_BOOT: Transition._Event.ValueType  # 4
+        EVENT_STRAND: Transition._Event.ValueType  # 5
+        """a step failed or could not be started"""
+        EVENT_RESUME: Transition._Event.ValueType  # 6
+        """a person"""
+        EVENT_FORCE_OPERATIONAL: Transition._Event.ValueType  # 7
+        """a person"""
+        EVENT_TERMINATE: Transition._Event.ValueType  # 8
+        """a person"""
+        EVENT_FINISH_DECOMMISSION: Transition._Event.ValueType  # 9
+        EVENT_EXPIRE: Transition._Event.ValueType  # 10
+        """the limit of the state is over"""
+        EVENT_END: Transition._Event.ValueType  # 11
+        """the cloud says that it is gone, as it was told"""
+        EVENT_VANISH: Transition._Event.ValueType  # 12
+        """the cloud says that it is gone, and nobody here ended it"""
+
+    class Event(_Event, metaclass=_EventEnumTypeWrapper):
+        """What happened to the machine."""
+
+    EVENT_UNSPECIFIED: Transition.Event.ValueType  # 0
+    EVENT_LAUNCH: Transition.Event.ValueType  # 1
+    """a person"""
+    EVENT_RUN: Transition.Event.ValueType  # 2
+    """the cloud says that it runs"""
+    EVENT_REFUSE: Transition.Event.ValueType  # 3
+    """the cloud will not make it"""
+    EVENT_FINISH_BOOT: Transition.Event.ValueType  # 4
+    EVENT_STRAND: Transition.Event.ValueType  # 5
+    """a step failed or could not be started"""
+    EVENT_RESUME: Transition.Event.ValueType  # 6
+    """a person"""
+    EVENT_FORCE_OPERATIONAL: Transition.Event.ValueType  # 7
+    """a person"""
+    EVENT_TERMINATE: Transition.Event.ValueType  # 8
+    """a person"""
+    EVENT_FINISH_DECOMMISSION: Transition.Event.ValueType  # 9
+    EVENT_EXPIRE: Transition.Event.ValueType  # 10
+    """the limit of the state is over"""
+    EVENT_END: Transition.Event.ValueType  # 11
+    """the cloud says that it is gone, as it was told"""
+    EVENT_VANISH: Transition.Event.ValueType  # 12
+    """the cloud says that it is gone, and nobody here ended it"""
+
     INSTANCE_FIELD_NUMBER: _builtins.int
     FROM_FIELD_NUMBER: _builtins.int
     TO_FIELD_NUMBER: _builtins.int
@@ -460,7 +585,7 @@ class Transition(_message.Message):
     TIME_FIELD_NUMBER: _builtins.int
     instance: _builtins.str
     to: Global___ServerState.ValueType
-    event: _builtins.str
+    event: Global___Transition.Event.ValueType
     cause: _builtins.str
     """in words"""
     @_builtins.property
@@ -470,7 +595,7 @@ class Transition(_message.Message):
         *,
         instance: _builtins.str = ...,
         to: Global___ServerState.ValueType = ...,
-        event: _builtins.str = ...,
+        event: Global___Transition.Event.ValueType = ...,
         cause: _builtins.str = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
@@ -722,7 +847,7 @@ class LaunchServerRequest(_message.Message):
     server: _builtins.str
     """name or id"""
     request_id: _builtins.str
-    """UUID"""
+    """optional; printable text of at most 128 characters, best a UUID; a repeat does nothing"""
     force: _builtins.bool
     """launch in spite of violations"""
     @_builtins.property
@@ -752,16 +877,20 @@ class ResumeServerRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SERVER_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     server: _builtins.str
     """name or id"""
+    request_id: _builtins.str
+    """optional; printable text of at most 128 characters, best a UUID; a repeat does nothing"""
     def __init__(
         self,
         *,
         server: _builtins.str = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["server", b"server"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "server", b"server"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -774,16 +903,20 @@ class ForceOperationalServerRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SERVER_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     server: _builtins.str
     """name or id"""
+    request_id: _builtins.str
+    """optional; printable text of at most 128 characters, best a UUID; a repeat does nothing"""
     def __init__(
         self,
         *,
         server: _builtins.str = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["server", b"server"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "server", b"server"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -796,16 +929,20 @@ class TerminateServerRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SERVER_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     server: _builtins.str
     """name or id"""
+    request_id: _builtins.str
+    """optional; printable text of at most 128 characters, best a UUID; a repeat does nothing"""
     def __init__(
         self,
         *,
         server: _builtins.str = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["server", b"server"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "server", b"server"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -129,7 +129,8 @@ class ServerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ResumeServer(self, request, context):
-        """Goes on with the boot of a stranded server from the step that failed, on the same machine.
+        """Goes on with the boot of a stranded server from the step that failed, on the same machine. A script that may be at
+        work still is waited for, not started again. A repeated request_id returns the server as it is.
         Reasons: ILLEGAL_TRANSITION.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -137,7 +138,7 @@ class ServerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ForceOperationalServer(self, request, context):
-        """Declares a stranded server operational; no script runs.
+        """Declares a stranded server operational; no script runs. A repeated request_id returns the server as it is.
         Reasons: ILLEGAL_TRANSITION.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -145,7 +146,8 @@ class ServerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def TerminateServer(self, request, context):
-        """Decommissions an operational server and ends its machine; ends any other machine at once.
+        """Decommissions an operational server and ends its machine; ends any other machine at once. A repeated request_id
+        returns the server as it is, whatever machine it has by then.
         Reasons: ILLEGAL_TRANSITION.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -48,15 +48,17 @@ class ServerServiceStub:
     Reasons: PREFLIGHT_REFUSED (all violations listed), ILLEGAL_TRANSITION.
     """
     ResumeServer: _grpc.UnaryUnaryMultiCallable[_servers_pb2.ResumeServerRequest, _servers_pb2.Server]
-    """Goes on with the boot of a stranded server from the step that failed, on the same machine.
+    """Goes on with the boot of a stranded server from the step that failed, on the same machine. A script that may be at
+    work still is waited for, not started again. A repeated request_id returns the server as it is.
     Reasons: ILLEGAL_TRANSITION.
     """
     ForceOperationalServer: _grpc.UnaryUnaryMultiCallable[_servers_pb2.ForceOperationalServerRequest, _servers_pb2.Server]
-    """Declares a stranded server operational; no script runs.
+    """Declares a stranded server operational; no script runs. A repeated request_id returns the server as it is.
     Reasons: ILLEGAL_TRANSITION.
     """
     TerminateServer: _grpc.UnaryUnaryMultiCallable[_servers_pb2.TerminateServerRequest, _servers_pb2.Server]
-    """Decommissions an operational server and ends its machine; ends any other machine at once.
+    """Decommissions an operational server and ends its machine; ends any other machine at once. A repeated request_id
+    returns the server as it is, whatever machine it has by then.
     Reasons: ILLEGAL_TRANSITION.
     """
     ListTransitions: _grpc.UnaryUnaryMultiCallable[_servers_pb2.ListTransitionsRequest, _servers_pb2.ListTransitionsResponse]
@@ -84,15 +86,17 @@ class ServerServiceAsyncStub(ServerServiceStub):
     Reasons: PREFLIGHT_REFUSED (all violations listed), ILLEGAL_TRANSITION.
     """
     ResumeServer: _aio.UnaryUnaryMultiCallable[_servers_pb2.ResumeServerRequest, _servers_pb2.Server]  # type: ignore[assignment]
-    """Goes on with the boot of a stranded server from the step that failed, on the same machine.
+    """Goes on with the boot of a stranded server from the step that failed, on the same machine. A script that may be at
+    work still is waited for, not started again. A repeated request_id returns the server as it is.
     Reasons: ILLEGAL_TRANSITION.
     """
     ForceOperationalServer: _aio.UnaryUnaryMultiCallable[_servers_pb2.ForceOperationalServerRequest, _servers_pb2.Server]  # type: ignore[assignment]
-    """Declares a stranded server operational; no script runs.
+    """Declares a stranded server operational; no script runs. A repeated request_id returns the server as it is.
     Reasons: ILLEGAL_TRANSITION.
     """
     TerminateServer: _aio.UnaryUnaryMultiCallable[_servers_pb2.TerminateServerRequest, _servers_pb2.Server]  # type: ignore[assignment]
-    """Decommissions an operational server and ends its machine; ends any other machine at once.
+    """Decommissions an operational server and ends its machine; ends any other machine at once. A repeated request_id
+    returns the server as it is, whatever machine it has by then.
     Reasons: ILLEGAL_TRANSITION.
     """
     ListTransitions: _aio.UnaryUnaryMultiCallable[_servers_pb2.ListTransitionsRequest, _servers_pb2.ListTransitionsResponse]  # type: ignore[assignment]
@@ -153,7 +157,8 @@ class ServerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _servers_pb2.ResumeServerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_servers_pb2.Server, _abc.Awaitable[_servers_pb2.Server]]:
-        """Goes on with the boot of a stranded server from the step that failed, on the same machine.
+        """Goes on with the boot of a stranded server from the step that failed, on the same machine. A script that may be at
+        work still is waited for, not started again. A repeated request_id returns the server as it is.
         Reasons: ILLEGAL_TRANSITION.
         """
 
@@ -163,7 +168,7 @@ class ServerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _servers_pb2.ForceOperationalServerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_servers_pb2.Server, _abc.Awaitable[_servers_pb2.Server]]:
-        """Declares a stranded server operational; no script runs.
+        """Declares a stranded server operational; no script runs. A repeated request_id returns the server as it is.
         Reasons: ILLEGAL_TRANSITION.
         """
 
@@ -173,7 +178,8 @@ class ServerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _servers_pb2.TerminateServerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_servers_pb2.Server, _abc.Awaitable[_servers_pb2.Server]]:
-        """Decommissions an operational server and ends its machine; ends any other machine at once.
+        """Decommissions an operational server and ends its machine; ends any other machine at once. A repeated request_id
+        returns the server as it is, whatever machine it has by then.
         Reasons: ILLEGAL_TRANSITION.
         """
 

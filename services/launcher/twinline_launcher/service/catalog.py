@@ -13,7 +13,7 @@ from twinline_kit import pages
 from twinline_kit.clock import Clock
 from twinline_kit.errors import InvalidArgument, NotFound, Violation
 from twinline_launcher import convert, inputs, names
-from twinline_launcher.errors import CloudUnknown, scripts_not_found
+from twinline_launcher.errors import CloudUnknown, no_script, scripts_not_found
 from twinline_launcher.models import Deployment, Generation, Image, SecurityGroup, Template
 from twinline_launcher.providers import Clouds
 from twinline_launcher.store.catalog import CatalogStore
@@ -110,8 +110,7 @@ class CatalogService(rpc.CatalogServiceServicer):
             try:
                 await self._scripts.GetScript(scripts_pb2.GetScriptRequest(name=script, revision=revision))
             except NotFound:
-                which = f"{script} revision {revision}" if revision else script
-                missing.append(Violation("SCRIPT_NOT_FOUND", script, f"no script {which}: push it first"))
+                missing.append(Violation("SCRIPT_NOT_FOUND", script, no_script(script, revision)))
         if missing:
             raise scripts_not_found(missing)
 

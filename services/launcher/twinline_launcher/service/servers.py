@@ -28,6 +28,7 @@ _TRIES = 5
 """How often a person's wish is put to a machine that the reconciler writes at the same time."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
+Wish = pb.ResumeServerRequest | pb.ForceOperationalServerRequest | pb.TerminateServerRequest
 
 
 class ServerService(rpc.ServerServiceServicer):
@@ -89,29 +90,36 @@ class ServerService(rpc.ServerServiceServicer):
     async def LaunchServer(self, request: pb.LaunchServerRequest, context: Context) -> pb.Server:
         request_id, given = ids.request_id(request.request_id), inputs.check(request.inputs, "inputs")
         whole = await to_thread(self._servers.get, names.server_reference(request.server))
-        if first := await to_thread(self._instances.launched_by, request_id):
-            return await self._answer(_same_server(first, whole.server).server_id)
+        if await self._is_served(request_id, whole.server, Event.LAUNCH):
+            return await self._answer(whole.server.id)
         states.after(_state(whole), Event.LAUNCH, server=whole.server.name)
         plan = await self._preflight.look(whole.server, given)
         plan.refuse(force=request.force)
         at, cause = self._clock(), launching.cause(plan, caller().name, force=request.force)
-        machine = launching.instance(plan, request_id=request_id, at=at)
-        made = await to_thread(lambda: self._instances.launch(whole.server, machine, at=at, cause=cause))
-        self._tell(_same_server(made, whole.server), Event.LAUNCH, cause)
+        machine = launching.instance(plan, at=at)
+        try:
+            await to_thread(
+                lambda: self._instances.launch(whole.server, machine, at=at, cause=cause, request_id=request_id)
+            )
+        except Conflict:
+            if not await self._is_served(request_id, whole.server, Event.LAUNCH):
+                raise
+        else:
+            self._tell(machine, Event.LAUNCH, cause)
         return await self._answer(whole.server.id)
 
     async def ResumeServer(self, request: pb.ResumeServerRequest, context: Context) -> pb.Server:
-        return await self._move(request.server, Event.RESUME, f"resumed by {caller().name}")
+        return await self._move(request, Event.RESUME, f"resumed by {caller().name}")
 
     async def ForceOperationalServer(self, request: pb.ForceOperationalServerRequest, context: Context) -> pb.Server:
         cause = f"declared operational by {caller().name}, without running any script"
-        return await self._move(request.server, Event.FORCE_OPERATIONAL, cause)
+        return await self._move(request, Event.FORCE_OPERATIONAL, cause)
 
     async def TerminateServer(self, request: pb.TerminateServerRequest, context: Context) -> pb.Server:
         whole = await to_thread(self._servers.get, names.server_reference(request.server))
         if _state(whole) in ENDING:
             return await self._answer(whole.server.id)
-        return await self._move(request.server, Event.TERMINATE, f"terminated by {caller().name}")
+        return await self._move(request, Event.TERMINATE, f"terminated by {caller().name}")
 
     async def ListTransitions(self, request: pb.ListTransitionsRequest, context: Context) -> pb.ListTransitionsResponse:
         size = pages.page_size(request.page_size)
@@ -133,21 +141,32 @@ class ServerService(rpc.ServerServiceServicer):
             message = (await self._messages([change.whole]))[0]
             yield pb.WatchServersResponse(server=message, transitions=map(convert.transition, change.transitions))
 
-    async def _move(self, server: str, event: Event, cause: str) -> pb.Server:
+    async def _move(self, request: Wish, event: Event, cause: str) -> pb.Server:
         """What a person asks for holds in the state that the machine has by then, whoever wrote it meanwhile."""
+        server, request_id = names.server_reference(request.server), ids.request_id(request.request_id)
         for _ in range(_TRIES):
-            whole = await to_thread(self._servers.get, names.server_reference(server))
-            states.after(_state(whole), event, server=whole.server.name)
-            machine = whole.instance
-            if machine is not None and not await self._applied(machine, event, cause):
-                continue
+            whole = await to_thread(self._servers.get, server)
+            if not await self._is_served(request_id, whole.server, event):
+                states.after(_state(whole), event, server=whole.server.name)
+                machine = whole.instance
+                if machine is not None and not await self._applied(machine, event, cause, request_id):
+                    continue
             return await self._answer(whole.server.id)
         raise Conflict(f"server {server} keeps changing: try again", server=server)
 
-    async def _applied(self, machine: Instance, event: Event, cause: str) -> bool:
+    async def _is_served(self, request_id: str | None, server: Server, event: Event) -> bool:
+        """Whether an earlier call with this request did what this one asks for. InvalidArgument: it did another."""
+        first = await to_thread(self._instances.made_by, request_id)
+        if first is None:
+            return False
+        if (first.server_id, first.event) == (server.id, event):
+            return True
+        raise InvalidArgument("request_id was used before, for something else: make a new one", field="request_id")
+
+    async def _applied(self, machine: Instance, event: Event, cause: str, request_id: str | None) -> bool:
         at = self._clock()
         try:
-            await to_thread(lambda: self._instances.apply(machine.id, event, at=at, cause=cause))
+            await to_thread(lambda: self._instances.apply(machine.id, event, at=at, cause=cause, request_id=request_id))
         except Conflict:
             return False
         self._tell(machine, event, cause)
@@ -180,15 +199,6 @@ class ServerService(rpc.ServerServiceServicer):
 
 def _state(whole: Whole) -> State:
     return State(whole.instance.state) if whole.instance else State.INACTIVE
-
-
-def _same_server(machine: Instance, server: Server) -> Instance:
-    """`machine`, unless its request_id was used before for another server."""
-    if machine.server_id != server.id:
-        raise InvalidArgument(
-            f"request_id was used before, for server {machine.server_name}: make a new one", field="request_id"
-        )
-    return machine
 
 
 def _number(position: str) -> int:

@@ -1,0 +1,1 @@
+"""What callers may ask for: one module for each gRPC service."""
