@@ -37,7 +37,7 @@ def decode(token: str, *, filter: str = "", parts: int | None = None) -> tuple[s
         content = json.loads(base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True))
     except (binascii.Error, ValueError, RecursionError):
         content = None
-    if not isinstance(content, list) or content[:1] != [_VERSION] or not all(isinstance(x, str) for x in content[1:]):
+    if not isinstance(content, list) or content[:1] != [_VERSION] or not all(map(_is_text, content[1:])):
         raise BadPageToken("page_token is not one of ours: start again without one")
     if content[1:2] != [_digest(filter)]:
         raise BadPageToken("page_token belongs to a list with another filter: start again without one")
@@ -71,6 +71,11 @@ def page_size(requested: int, default: int = 100, maximum: int = 1000) -> int:
     if requested < 0:
         raise InvalidArgument("page_size is negative: leave it out or ask for 1 or more", field="page_size")
     return min(requested or default, maximum)
+
+
+def _is_text(value: object) -> bool:
+    """JSON can spell what no database takes: NUL, and halves of characters."""
+    return isinstance(value, str) and value.isprintable()
 
 
 def _digest(text: str) -> str:

@@ -26,7 +26,8 @@ OPTIONS: Options = [
     # Else the core sheds new calls at random once a thousand or so wait for Python, as when a fleet reconnects.
     ("grpc.server.max_pending_requests", 100_000),
     ("grpc.server.max_pending_requests_hard_limit", 200_000),
-    ("grpc.max_concurrent_streams", 100_000),
+    # Of one connection: each is memory that its caller asks for, a health check's without showing who it is.
+    ("grpc.max_concurrent_streams", 1_000),
     ("grpc.max_receive_message_length", MAX_MESSAGE),
     ("grpc.max_metadata_size", MAX_METADATA),
     ("grpc.absolute_max_metadata_size", 2 * MAX_METADATA),

@@ -116,10 +116,10 @@ class Echo:
         self.collect: Any = channel.stream_unary(f"/{NAME}/Collect", *codec)
         self.chat: Any = channel.stream_stream(f"/{NAME}/Chat", *codec)
 
-    def call(self, value: str, *, method: str = "Unary", timeout: float | None = None) -> Any:
+    def call(self, value: str, *, method: str = "Unary", **options: Any) -> Any:
         """Call one of the unary methods."""
         codec = (StringValue.SerializeToString, StringValue.FromString)
-        return self._channel.unary_unary(f"/{NAME}/{method}", *codec)(StringValue(value=value), timeout=timeout)
+        return self._channel.unary_unary(f"/{NAME}/{method}", *codec)(StringValue(value=value), **options)
 
     async def say(self, value: str, **options: Any) -> str:
         """What the service answers."""

@@ -19,8 +19,8 @@ from tests.service.kit.conftest import ANYWHERE, Keep
 from tests.service.kit.echo import NAME, SERVICE, Echo, People
 from twinline_kit import server
 from twinline_kit.app import working
-from twinline_kit.client import api_channel, mesh_channel
-from twinline_kit.errors import Unavailable
+from twinline_kit.client import MAX_MESSAGE, MAX_METADATA, api_channel, mesh_channel
+from twinline_kit.errors import Error, ResourceExhausted, Unavailable
 from twinline_kit.server import Bound, CannotListen, Listen, PortInUse, serving
 
 
@@ -97,6 +97,18 @@ async def test_writing_while_a_stream_breaks_is_unavailable(authority: Certifica
 async def write_on(call: Any) -> None:
     while True:
         await call.write(StringValue(value="x" * 1000))
+
+
+async def test_a_message_larger_than_agreed_is_refused_and_the_next_call_is_answered(admin: Echo) -> None:
+    with pytest.raises(ResourceExhausted):
+        await admin.say("x" * (MAX_MESSAGE + 1), timeout=20)
+    assert await admin.say("hello", timeout=5) == "hello"
+
+
+async def test_headers_larger_than_agreed_are_refused_and_the_next_call_is_answered(admin: Echo) -> None:
+    with pytest.raises(Error):
+        await admin.say("hello", timeout=20, metadata=[("x-long", "x" * (3 * MAX_METADATA))])
+    assert await admin.say("hello", timeout=5) == "hello"
 
 
 async def test_half_open_connections_do_not_hold_up_others(bound: Bound, admin: Echo) -> None:

@@ -62,6 +62,12 @@ def test_a_token_that_is_not_ours_is_refused(token: str) -> None:
         pages.decode(token)
 
 
+@pytest.mark.parametrize("position", ["a\0b", "\ud800", "\x1b"])
+def test_a_token_with_what_no_database_takes_is_refused(position: str) -> None:
+    with pytest.raises(BadPageToken, match="not one of ours"):
+        pages.decode(pages.encode(position))
+
+
 def test_a_token_of_another_list_is_refused() -> None:
     with pytest.raises(BadPageToken, match="another filter"):
         pages.decode(pages.encode("a", filter="x"), filter="y")
