@@ -77,6 +77,8 @@ def exit_code(error: "Error") -> ExitCode:
 
 def in_words(error: "Error") -> str:
     """The message of a service's error, with the violations that it does not name itself."""
+    if not error.is_ours and error.code.name == "UNAVAILABLE":
+        return "the suite went away before it answered; look whether it was done when it is back"
     # A violation of the error's own reason is one that its message is about.
     others = [each for each in error.violations if each.reason != error.reason and each.message not in error.message]
     rest = [f"{each.reason}: {each.message}" for each in others]

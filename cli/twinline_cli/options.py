@@ -63,6 +63,14 @@ def parse_duration(text: str) -> float:
     return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
+def parse_limit(option: str, text: str) -> float:
+    """The duration given with `option`, in seconds; it leaves some time."""
+    seconds = parse_duration(text)
+    if not seconds:
+        raise CliError(f"{option} {text} leaves no time; write it like 90s, 5m or 1h30m")
+    return seconds
+
+
 def to_duration(seconds: float) -> Duration:
     """Seconds as a proto duration."""
     whole, rest = divmod(seconds, 1)
