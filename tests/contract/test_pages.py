@@ -21,12 +21,14 @@ from twinline_launcher import stranding
 from twinline_launcher.errors import SshdMissing
 from twinline_launcher.plan import Finding
 from twinline_launcher.states import TRANSITIONS
+from twinline_suite import up
 
 ROOT = Path(__file__).parents[2]
 SERVICES = (twinline_keys, twinline_launcher, twinline_executor, twinline_agent_gateway)
 PACKAGES = (twinline_kit, *SERVICES, twinline_suite, twinline_cli)
 REASON = re.compile(r"`([A-Z][A-Z0-9_]+)`")
 TASKS = "Why a task did not start, or its end is not known"
+BLOCK = re.compile(r"^```\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
 
 
@@ -88,6 +90,12 @@ def test_the_errors_page_has_the_reasons_of_strandings_and_everything_there_is_a
     assert stranded >= set(stranding.Reason)
     assert stranded - set(stranding.Reason) <= tasks & set(stranding.WAYS_OUT)
     assert set(stranding.WAYS_OUT) <= stranded | tasks | errors
+
+
+def test_what_up_prints_to_be_tried_is_what_the_readme_has() -> None:
+    (block,) = (each for each in BLOCK.findall((ROOT / "README.md").read_text()) if "twinline doctor" in each)
+    commands = [line for line in block.splitlines() if not line.startswith("export ")]
+    assert commands == [command.format(examples="examples") for command in up.TOUR]
 
 
 @pytest.mark.parametrize(
