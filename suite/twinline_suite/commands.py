@@ -24,7 +24,8 @@ def up(
         ),
     ] = None,
     mesh_port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="For services and agents, who do not find one that moved.")
+        int | None,
+        typer.Option(min=1, max=65535, help="For services and agents. Agents keep the one they were launched with."),
     ] = None,
 ) -> None:
     """Run the whole suite in one process, until Ctrl-C."""
