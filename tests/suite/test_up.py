@@ -14,6 +14,7 @@ import pytest
 from tests.peers.postgres import Server
 from tests.suite.running import Suite, running, twinline
 from twinline_suite.demo import processes
+from twinline_suite.home import Ports, opened
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -39,13 +40,15 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
 
 
 def test_a_mesh_port_in_use_is_named_by_its_option(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other, socket.create_server(("127.0.0.1", 0)) as free:
-        port, api = (each.getsockname()[1] for each in (other, free))
-        free.close()
-        ports = ("--port", str(api), "--mesh-port", str(port))
-        refused = twinline(tmp_path / "home", "up", "--home", tmp_path / "home", *ports)
+    (api,) = _free_ports(1)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        mesh = other.getsockname()[1]
+        with opened(tmp_path / "home") as home:
+            home.issue_certificates()
+            home.keep_ports(Ports(api, mesh))
+        refused = twinline(tmp_path / "home", "up", "--home", tmp_path / "home")
     assert (refused.code, refused.errors.count("\n")) == (3, 1)
-    assert refused.errors.startswith(f"twinline: 127.0.0.1:{port} is in use")
+    assert refused.errors.startswith(f"twinline: 127.0.0.1:{mesh} is in use")
     assert refused.errors.endswith("or choose another port with --mesh-port\n")
 
 
