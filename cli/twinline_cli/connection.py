@@ -1,5 +1,6 @@
 """A channel to the running suite, for one command."""
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -11,6 +12,9 @@ from twinline_cli.errors import CliError, ExitCode
 from twinline_kit import telemetry
 from twinline_kit.client import api_channel
 from twinline_kit.errors import Unauthenticated, Unavailable, Unimplemented
+
+_NEVER_CONNECTED = re.compile(r"failed to connect|resolving|resolution")
+"""In what the transport says when nothing listens at an address, or nothing has the name."""
 
 
 @asynccontextmanager
@@ -28,7 +32,7 @@ async def connected() -> AsyncIterator[grpc.aio.Channel]:
             async with api_channel(client.address, client.ca, client.token) as channel:
                 yield channel
     except Unavailable as error:
-        if error.is_ours or "failed to connect" not in error.message:
+        if error.is_ours or not _NEVER_CONNECTED.search(error.message):
             raise
         raise CliError(_no_answer(client.address, error.message), ExitCode.UNREACHABLE) from error
     except Unimplemented as error:

@@ -59,6 +59,9 @@ def _unseen() -> Iterator[None]:
 @contextmanager
 def _interruptible() -> Iterator[None]:
     """Ctrl-C ends what blocks within the block. The event loop's own handler would wait until the read is over."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a job in the background, which Ctrl-C is not for
+        yield
+        return
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         task = asyncio.current_task()

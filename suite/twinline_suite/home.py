@@ -17,6 +17,7 @@ import fcntl
 import json
 import os
 import random
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -42,6 +43,7 @@ HOST = "127.0.0.1"
 DEFAULT_PORT = 7400
 
 _SERVER = "suite"
+_REPLICA = re.compile(r"replica-\w+")
 _NAMES = ("localhost", HOST, "::1")
 _LIFETIME = timedelta(days=397)
 _RENEW_BEFORE = timedelta(days=120)
@@ -63,7 +65,7 @@ class HomeInUse(FailedPrecondition):
 
 
 class HomeUnusable(FailedPrecondition):
-    """The folder is something else, or cannot be written."""
+    """The folder is something else, cannot be written, or a file in it is spoilt."""
 
     reason = "HOME_UNUSABLE"
 
@@ -126,7 +128,10 @@ class Home:
         file = self.folder / "replica"
         if not file.exists():
             _write(file, f"{new_id('replica')}\n".encode(), 0o644)
-        return file.read_text(encoding="utf-8").strip()
+        written = _text(file)
+        if not _REPLICA.fullmatch(written):
+            raise HomeUnusable(f"{file} holds no id; restore it, or delete it: a new one is made")
+        return written
 
     def issue_certificates(self) -> None:
         """Make the CA at the first start, and renew every certificate that is missing or ends soon.
@@ -223,7 +228,7 @@ def opened(folder: Path) -> Iterator[Home]:
 def _locked(folder: Path) -> Iterator[None]:
     if not (folder / "version").exists() and any(each.name != "lock" for each in folder.iterdir()):
         raise HomeUnusable(f"{folder} is not empty and no home of Twinline; choose another folder with --home")
-    with (folder / "lock").open("a+", encoding="utf-8") as lock:
+    with (folder / "lock").open("a+", encoding="utf-8", errors="backslashreplace") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -242,7 +247,7 @@ def _check_format(folder: Path) -> None:
     if not file.exists():
         _write(file, f"{FORMAT}\n".encode(), 0o644)
         return
-    written = file.read_bytes().decode(errors="backslashreplace").strip()
+    written = _text(file)
     if not written.isdecimal():
         raise HomeUnusable(
             f"{file} says {written!r}, which is no version; restore it, or choose another home with --home"
@@ -261,6 +266,11 @@ def _free_ports() -> Ports:
         if len(found) == len(vars(Ports(0, 0))):
             return Ports(*found)
     raise FailedPrecondition("found no two free ports; choose one with --port")
+
+
+def _text(file: Path) -> str:
+    """What a file says, without blanks around it; what is no text is written out, so that it can be shown."""
+    return file.read_bytes().decode(errors="backslashreplace").strip()
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:

@@ -41,6 +41,13 @@ def test_a_suite_that_does_not_run_is_explained(elsewhere: Path) -> None:
     assert "nothing answers on 127.0.0.1:1" in done.text
 
 
+def test_a_name_that_nothing_has_is_explained(elsewhere: Path) -> None:
+    (elsewhere / "client" / "address").write_text("nowhere.invalid:7400\n")
+    done = twinline(elsewhere, "keys", "list")
+    assert (done.code, done.errors.count("\n")) == (6, 1)
+    assert "nothing answers on nowhere.invalid:7400; start the suite" in done.errors
+
+
 def test_a_wrong_token_is_told_from_a_dead_service(elsewhere: Path) -> None:
     (elsewhere / "client" / "token").write_text("not-a-token\n")
     done = twinline(elsewhere, "doctor", "-o", "json")

@@ -67,6 +67,13 @@ def test_a_lost_authority_is_not_replaced_in_a_home_that_was_used(fresh: Home, l
     assert not (fresh.authority / "ca.key").exists()
 
 
+def test_a_replica_keeps_its_id_and_a_spoilt_one_is_told(used: Home) -> None:
+    assert used.replica() == used.replica()
+    (used.folder / "replica").write_bytes(b"\xff\n")
+    with pytest.raises(HomeUnusable, match="replica holds no id; restore it, or delete it"):
+        used.replica()
+
+
 def test_a_version_that_is_no_text_is_refused(used: Home) -> None:
     (used.folder / "version").write_bytes(b"\xff\n")
     with pytest.raises(HomeUnusable, match="which is no version"), opened(used.folder):
