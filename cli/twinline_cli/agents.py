@@ -1,6 +1,5 @@
 """`twinline agents`: what runs on v5 servers."""
 
-from collections.abc import Iterable
 from typing import Annotated
 
 import grpc.aio
@@ -18,7 +17,7 @@ from twinline_cli.naming import near
 from twinline_cli.options import Output
 from twinline_cli.output import Column, show_list, show_one, when, word
 from twinline_cli.paging import every
-from twinline_kit.errors import Error
+from twinline_kit.errors import NotFound
 
 app = noun("What runs on v5 servers and dials out to Twinline.")
 
@@ -59,24 +58,26 @@ async def show(
 ) -> None:
     """Show one agent."""
     async with connected() as channel:
-        found = await _all(channel)
-        matches = [each for each in found if agent in (each.id, each.server)]
-        if not matches:
-            raise CliError(await _why_none(channel, agent, found))
-    # A server that was launched again has had several: the newest one is meant.
-    show_one(max(matches, key=lambda each: each.last_seen_time.seconds), DETAILS, output)
+        stub = rpc.FleetServiceStub(channel)
+        try:
+            found = await stub.GetAgent(pb.GetAgentRequest(agent_id=agent))
+        except NotFound:
+            found = await stub.GetAgent(pb.GetAgentRequest(agent_id=await _agent_of(channel, agent)))
+    show_one(found, DETAILS, output)
 
 
-async def _why_none(channel: grpc.aio.Channel, agent: str, others: Iterable[pb.Agent]) -> str:
-    """Why there is no such agent, and what to do next."""
+async def _agent_of(channel: grpc.aio.Channel, name: str) -> str:
+    """The id of the agent of a server's present machine. A CliError says why there is none, and what to do next."""
     try:
-        server = await servers_pb2_grpc.ServerServiceStub(channel).GetServer(servers_pb2.GetServerRequest(server=agent))
-    except Error:
-        hint = near(agent, [name for each in others for name in (each.id, each.server)])
-        return f"no agent {agent}{hint or '; list them with `twinline agents list`'}"
+        server = await servers_pb2_grpc.ServerServiceStub(channel).GetServer(servers_pb2.GetServerRequest(server=name))
+    except NotFound as error:
+        hint = near(name, [known for each in await _all(channel) for known in (each.id, each.server)])
+        raise CliError(f"no agent {name}{hint or '; list them with `twinline agents list`'}") from error
+    if server.current.agent_id:
+        return server.current.agent_id
     if server.generation == common_pb2.GENERATION_V5:
-        return f"{server.name} has no agent yet; it comes with `twinline servers launch {server.name}`"
-    return f"{server.name} has no agent: it is a v4 server, which is reached by SSH; agents come with v5"
+        raise CliError(f"{server.name} has no agent yet; it comes with `twinline servers launch {server.name}`")
+    raise CliError(f"{server.name} has no agent: it is a v4 server, which is reached by SSH; agents come with v5")
 
 
 async def _all(channel: grpc.aio.Channel) -> list[pb.Agent]:

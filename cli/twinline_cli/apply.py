@@ -20,7 +20,7 @@ from twinline_cli.connection import connected
 from twinline_cli.errors import CliError, exit_code, in_words
 from twinline_cli.formats import Format
 from twinline_cli.keys import read_public_key
-from twinline_cli.manifests import Document, load
+from twinline_cli.manifests import Document, given_twice, load
 from twinline_cli.options import Output
 from twinline_cli.output import Column, emit, write_table
 from twinline_cli.paging import every
@@ -82,11 +82,18 @@ class _There:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self.channel = channel
         self._known: dict[str, dict[str, Any]] = {}
+        self._scripts: dict[str, Document] = {}
 
     async def before(self, kind: str, listing: Callable[[Any], Awaitable[Any]], request: Any, field: str) -> None:
         """List what there is of a kind, unless that is known."""
         if kind not in self._known:
             self._known[kind] = {each.name: each for each in await every(listing, request, field)}
+
+    def once(self, script: str, document: Document) -> None:
+        """Refuse a second document about a script: the name may be in its header, so that `load` does not see it."""
+        first = self._scripts.setdefault(script, document)
+        if first is not document:
+            raise given_twice(document, script, first)
 
     def compared(self, kind: str, after: Any, changing: Callable[[Any], Any]) -> Applied:
         """How `after` differs from what was there, in the parts that `changing` leaves."""
@@ -124,13 +131,19 @@ async def _script(there: _There, document: Document) -> Applied:
         raise CliError(f"{document.where}: this Script needs either file or source")
     # The name may be in the script's header alone, so that only the answer tells it: look at all of them before.
     await there.before(document.kind, stub.ListScripts, scripts_pb2.ListScriptsRequest(), "scripts")
-    name, naming = fields.get("name", ""), " in the field name"
+    name, file = fields.get("name", ""), None
     if "file" in fields:
         file = _beside(document, fields["file"])
-        with placing(file, f"{naming} of {document.where}", is_named=bool(name)):
-            after = await stub.PushScript(scripts_pb2.PushScriptRequest(name=name, source=read_source(file)))
+    source = read_source(file) if file else fields["source"].encode()
+    linted = await stub.LintScript(scripts_pb2.LintScriptRequest(source=source))
+    if called := name or linted.script.name:
+        there.once(called, document)
+    request = scripts_pb2.PushScriptRequest(name=name, source=source)
+    if file:
+        with placing(file, f" in the field name of {document.where}", is_named=bool(name)):
+            after = await stub.PushScript(request)
     else:
-        after = await stub.PushScript(scripts_pb2.PushScriptRequest(name=name, source=fields["source"].encode()))
+        after = await stub.PushScript(request)
     return there.compared(document.kind, after, lambda script: script.revision)
 
 

@@ -27,8 +27,11 @@ def noun(text: str = "") -> typer.Typer:
     )
 
 
-def command(app: typer.Typer, name: str) -> Callable[[Function], Function]:
-    """Make a coroutine function the command `name` of `app`. What it returns is the exit code; None is 0."""
+def command(app: typer.Typer, name: str, **settings: Any) -> Callable[[Function], Function]:
+    """Make a coroutine function the command `name` of `app`. What it returns is the exit code; None is 0.
+
+    `settings` are typer's.
+    """
 
     def register(function: Function) -> Function:
         @wraps(function)
@@ -37,7 +40,7 @@ def command(app: typer.Typer, name: str) -> Callable[[Function], Function]:
             name_of_command.set(f"twinline {of}" if of == name else f"twinline {of} {name}")
             raise typer.Exit(asyncio.run(function(*args, **kwargs)) or 0)
 
-        app.command(name)(run)
+        app.command(name, **settings)(run)
         return function
 
     return register

@@ -1,5 +1,6 @@
 """A channel to the running suite, for one command."""
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -10,7 +11,10 @@ from twinline_cli.commands import name_of_command
 from twinline_cli.errors import CliError, ExitCode
 from twinline_kit import telemetry
 from twinline_kit.client import api_channel
-from twinline_kit.errors import Unauthenticated, Unavailable
+from twinline_kit.errors import Unauthenticated, Unavailable, Unimplemented
+
+_NEVER_CONNECTED = re.compile(r"failed to connect|resolving|resolution")
+"""In what the transport says when nothing listens at an address, or nothing has the name."""
 
 
 @asynccontextmanager
@@ -20,20 +24,32 @@ async def connected() -> AsyncIterator[grpc.aio.Channel]:
         client = home.client()
     except OSError as error:
         raise CliError(_no_suite(error), ExitCode.UNREACHABLE) from error
-    telemetry.start("cli")
+    except home.ClientFileSpoilt as error:
+        raise CliError(str(error), ExitCode.UNREACHABLE) from error
+    telemetry.start("cli", is_command=True)
     try:
         with telemetry.tracer().start_as_current_span(name_of_command.get()):
             async with api_channel(client.address, client.ca, client.token) as channel:
                 yield channel
     except Unavailable as error:
-        if error.metadata or "failed to connect" not in error.message:
+        if error.is_ours or not _NEVER_CONNECTED.search(error.message):
             raise
         raise CliError(_no_answer(client.address, error.message), ExitCode.UNREACHABLE) from error
+    except Unimplemented as error:
+        if error.is_ours:
+            raise
+        raise CliError(not_all(client.address, error), ExitCode.UNREACHABLE) from error
     except Unauthenticated as error:
         text = f"{error.message}; the token tried is the one in {home.client_files().token}"
         raise CliError(text, ExitCode.REFUSED) from error
     finally:
         telemetry.stop()
+
+
+def not_all(address: str, error: Unimplemented) -> str:
+    """That what listens on `address` knows some of our methods at most: one service, or an older suite."""
+    method = error.metadata.get("method", "").strip("/")
+    return f"{address} is not all of Twinline, or an older one: it has no {method}; name the address of a whole suite"
 
 
 def _no_suite(error: OSError) -> str:

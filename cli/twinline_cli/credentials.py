@@ -13,9 +13,10 @@ from twinline_cli.commands import command, noun
 from twinline_cli.connection import connected
 from twinline_cli.formats import Format
 from twinline_cli.naming import suggesting
-from twinline_cli.options import Output, read_secret
+from twinline_cli.options import Output
 from twinline_cli.output import Column, show_deleted, show_list, show_one, when
 from twinline_cli.paging import every
+from twinline_cli.secret_input import read_secret
 
 app = noun("Secret values that scripts get as cred:NAME inputs.")
 
@@ -32,7 +33,7 @@ async def set_value(
     output: Output = Format.TABLE,
 ) -> None:
     """Store a value. One line end at its end is not part of it."""
-    value = read_secret(file, "the value")
+    value = read_secret(file, "the value", is_line=True)
     request = pb.SetCredentialRequest(name=name, value=value.removesuffix(b"\n").removesuffix(b"\r"))
     async with connected() as channel:
         show_one(await rpc.CredentialServiceStub(channel).SetCredential(request), COLUMNS, output)

@@ -22,13 +22,14 @@ from twinline.keys.v1 import cloud_keys_pb2, credentials_pb2, people_pb2, people
 from twinline.launcher.v1 import catalog_pb2, servers_pb2
 from twinline_cli import home
 from twinline_cli.commands import command, noun
+from twinline_cli.connection import not_all
 from twinline_cli.errors import ExitCode
 from twinline_cli.formats import Format
 from twinline_cli.options import Output
 from twinline_cli.output import emit, word
 from twinline_cli.terminal import GREEN, RED, YELLOW, colour, one_line
 from twinline_kit.client import api_channel
-from twinline_kit.errors import Error
+from twinline_kit.errors import Error, NotFound, Unimplemented
 
 app = noun()
 
@@ -62,6 +63,8 @@ async def doctor(output: Output = Format.TABLE) -> ExitCode:
         checks.append(Check("home", True, str(home.folder())))
     except OSError as error:
         checks.append(Check("home", False, _bad_home(error)))
+    except home.ClientFileSpoilt as error:
+        checks.append(Check("home", False, str(error)))
     else:
         checks += await _checks_of(client)
     if output is not Format.TABLE:
@@ -79,7 +82,8 @@ async def _checks_of(client: home.Client) -> list[Check]:
     if certificate.ok is False:
         return [certificate]
     async with api_channel(client.address, client.ca, client.token) as channel:
-        return [certificate, await _token(channel), *[await _service(channel, name) for name in SERVICES]]
+        services = [await _service(channel, client.address, name) for name in SERVICES]
+        return [certificate, await _token(channel, client.address), *services]
 
 
 def _versions() -> Iterator[Check]:
@@ -130,22 +134,26 @@ def _certificate(client: home.Client) -> Check:
     return Check("certificate", True, f"{client.address} is trusted until {end:%Y-%m-%d}")
 
 
-async def _token(channel: grpc.aio.Channel) -> Check:
+async def _token(channel: grpc.aio.Channel, address: str) -> Check:
     try:
         person = await people_pb2_grpc.PeopleServiceStub(channel).WhoAmI(people_pb2.WhoAmIRequest(), timeout=_PATIENCE)
+    except Unimplemented as error:
+        return Check("token", None, f"cannot be tried: {not_all(address, error)}")
     except Error as error:
         return Check("token", False, f"{error.message}; the token tried is {home.client_files().token}")
     role = word(people_pb2.Role, person.role)
     return Check("token", True, f"you are {person.name} ({role})")
 
 
-async def _service(channel: grpc.aio.Channel, name: str) -> Check:
+async def _service(channel: grpc.aio.Channel, address: str, name: str) -> Check:
     stub: Any = health_pb2_grpc.HealthStub(channel)
     for file in SERVICES[name]:
         for service in file.DESCRIPTOR.services_by_name.values():
             request = health_pb2.HealthCheckRequest(service=service.full_name)
             try:
                 answer = await stub.Check(request, timeout=_PATIENCE)
+            except NotFound:
+                return Check(name, False, f"{address} is not all of Twinline: it has no {service.full_name}")
             except Error as error:
                 return Check(name, False, f"{service.full_name} does not answer: {error.message}; look at {_log()}")
             if answer.status != health_pb2.HealthCheckResponse.SERVING:

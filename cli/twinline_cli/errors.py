@@ -72,15 +72,24 @@ def report(error: BaseException) -> ExitCode:
 
 def exit_code(error: "Error") -> ExitCode:
     """What a service's error makes of the command."""
+    if _went_away(error):
+        return ExitCode.UNKNOWN
     return _BY_STATUS.get(error.code.name, ExitCode.UNKNOWN)
 
 
 def in_words(error: "Error") -> str:
     """The message of a service's error, with the violations that it does not name itself."""
+    if _went_away(error):
+        return "the suite went away before it answered; look whether it was done when it is back"
     # A violation of the error's own reason is one that its message is about.
     others = [each for each in error.violations if each.reason != error.reason and each.message not in error.message]
     rest = [f"{each.reason}: {each.message}" for each in others]
     return "; ".join([error.message, *rest])
+
+
+def _went_away(error: "Error") -> bool:
+    """Whether the connection broke before an answer came. That none could be made is told where one is made."""
+    return not error.is_ours and error.code.name == "UNAVAILABLE"
 
 
 def say(message: str) -> None:

@@ -2,10 +2,8 @@
 
 import asyncio
 import sys
-import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterable, Sequence
 from functools import partial
-from typing import TypeVar
 
 import grpc.aio
 
@@ -13,18 +11,12 @@ from twinline.executor.v1 import runs_pb2 as pb
 from twinline.executor.v1 import runs_pb2_grpc as rpc
 from twinline_cli.errors import CliError, say
 from twinline_cli.progress import Progress
+from twinline_cli.reconnecting import again_and_again
 from twinline_cli.results import harmless, summary, why
 from twinline_cli.terminal import BLUE, colour, escape
-from twinline_kit.errors import Unavailable
 
-PATIENCE = 15.0
-"""Seconds that a suite may be away while a run is followed."""
-
-_PAUSE = 0.5
 _MOST_FOLLOWED = 200
 _MOST_TOLD = 5
-
-T = TypeVar("T")
 
 
 async def follow(channel: grpc.aio.Channel, run: str, *, live: bool) -> pb.Run:
@@ -38,7 +30,7 @@ async def follow(channel: grpc.aio.Channel, run: str, *, live: bool) -> pb.Run:
         try:
             async with asyncio.TaskGroup() as readers:
                 seen: set[str] = set()
-                async for change in _again_and_again(partial(_changes, channel, run)):
+                async for change in again_and_again(partial(_changes, channel, run)):
                     latest = change.run
                     waits.note(change.tasks, progress)
                     progress.show("  ".join(filter(None, (run, summary(latest.counts), waits.first()))))
@@ -94,27 +86,11 @@ def _changes(channel: grpc.aio.Channel, run: str) -> AsyncIterable[pb.WatchRunRe
     return rpc.RunServiceStub(channel).WatchRun(pb.WatchRunRequest(run=run))
 
 
-async def _again_and_again(stream: Callable[[], AsyncIterable[T]]) -> AsyncIterator[T]:
-    """What `stream` yields; it is opened anew while the suite is away, unless that takes too long."""
-    last = time.monotonic()
-    while True:
-        try:
-            async for message in stream():
-                last = time.monotonic()
-                yield message
-                last = time.monotonic()
-            return
-        except Unavailable:
-            if time.monotonic() - last > PATIENCE:
-                raise
-        await asyncio.sleep(_PAUSE)
-
-
 async def _print_as_it_comes(channel: grpc.aio.Channel, task: pb.Task, progress: Progress) -> None:
     """Whole lines with the target's name before them; on a terminal made harmless."""
     request = pb.ReadOutputRequest(task=task.id, follow=True)
     rest = b""
-    async for piece in _again_and_again(lambda: rpc.RunServiceStub(channel).ReadOutput(request)):
+    async for piece in again_and_again(lambda: rpc.RunServiceStub(channel).ReadOutput(request)):
         request.offset = piece.offset + len(piece.data)
         *lines, rest = (rest + piece.data).split(b"\n")
         progress.clear()

@@ -1,10 +1,18 @@
 """Where the command line finds a running suite: the folder `client` of TWINLINE_HOME."""
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 VARIABLE = "TWINLINE_HOME"
+
+_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}")
+_TOKEN = re.compile(r"[!-~]+")
+
+
+class ClientFileSpoilt(ValueError):
+    """A file of the folder `client` does not hold what it should. The message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +34,14 @@ class ClientFiles:
 
 
 def folder() -> Path:
-    """TWINLINE_HOME, or `twinline` in the user's data folder."""
+    """TWINLINE_HOME, or the default one."""
     if chosen := os.environ.get(VARIABLE):
         return Path(chosen).expanduser()
+    return default_folder()
+
+
+def default_folder() -> Path:
+    """`twinline` in the user's data folder."""
     data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
     return Path(data).expanduser() / "twinline"
 
@@ -40,10 +53,17 @@ def client_files(home: Path | None = None) -> ClientFiles:
 
 
 def client(home: Path | None = None) -> Client:
-    """Read the three files. FileNotFoundError names the one that is missing."""
+    """Read the three files. FileNotFoundError names one that is missing, ClientFileSpoilt one that is spoilt."""
     files = client_files(home)
     return Client(
-        address=files.address.read_text(encoding="utf-8").strip(),
+        address=_one_line(files.address, "address (host:port)", _ADDRESS),
         ca=files.ca.read_bytes(),
-        token=files.token.read_text(encoding="utf-8").strip(),
+        token=_one_line(files.token, "token", _TOKEN),
     )
+
+
+def _one_line(file: Path, what: str, form: re.Pattern[str]) -> str:
+    text = file.read_bytes().decode(errors="replace").strip()
+    if not form.fullmatch(text):
+        raise ClientFileSpoilt(f"{file} holds no {what}; start the suite again: `twinline up` writes the file anew")
+    return text

@@ -16,9 +16,10 @@ from twinline_cli.connection import connected
 from twinline_cli.errors import CliError, ExitCode, exit_code, say
 from twinline_cli.formats import Format
 from twinline_cli.naming import suggesting
-from twinline_cli.options import Output, read_secret
+from twinline_cli.options import Output
 from twinline_cli.output import Column, show_deleted, show_list, show_one, when, yes_no
 from twinline_cli.paging import every
+from twinline_cli.secret_input import read_secret
 from twinline_kit.errors import Error, InvalidArgument
 
 app = noun("SSH key pairs that servers are launched with.")
@@ -70,21 +71,17 @@ async def import_key(
     file: Annotated[
         Path | None, typer.Argument(metavar="[FILE]", help="The OpenSSH public key, such as id_ed25519.pub.")
     ] = None,
-    public_key_file: Annotated[
-        Path | None, typer.Option("--public-key", metavar="FILE", help="The same as an option.")
-    ] = None,
     fingerprint: Annotated[
         str, typer.Option(help="Instead of the public key: SHA256:…, or as the cloud shows it.")
     ] = "",
     output: Output = Format.TABLE,
 ) -> None:
     """Register a key that was made elsewhere, without its private half."""
-    if sum(map(bool, (file, public_key_file, fingerprint))) != 1:
+    if (file is None) == (not fingerprint):
         raise CliError(f"say which key it is: `twinline keys import {name} FILE`, or --fingerprint TEXT instead")
-    public_key_file = file or public_key_file
     request = pb.ImportCloudKeyRequest(name=name, fingerprint=fingerprint, request_id=str(uuid.uuid4()))
-    if public_key_file is not None:
-        request.public_key = read_public_key(public_key_file)
+    if file is not None:
+        request.public_key = read_public_key(file)
     async with connected() as channel:
         show_one(await rpc.CloudKeyServiceStub(channel).ImportCloudKey(request), DETAILS, output)
 
@@ -101,7 +98,7 @@ async def upload_material(
     """Bring the missing private half of a key. Refused when it does not belong to it."""
     request = pb.UploadCloudKeyMaterialRequest(key=key, private_key=read_secret(file, "the private key"))
     if passphrase_file is not None:
-        request.passphrase = passphrase_file.read_text(encoding="utf-8").rstrip("\r\n")
+        request.passphrase = _passphrase(passphrase_file)
     async with connected() as channel, suggesting(key, lambda: names(channel)):
         try:
             uploaded = await rpc.CloudKeyServiceStub(channel).UploadCloudKeyMaterial(request)
@@ -176,6 +173,16 @@ async def names(channel: grpc.aio.Channel) -> Iterable[str]:
 def read_public_key(file: Path) -> str:
     """The one line of a public key file."""
     try:
-        return file.read_text(encoding="utf-8").strip()
+        text = file.read_text(encoding="utf-8").strip()
     except UnicodeDecodeError:
         raise CliError(f"{file} is no OpenSSH public key; name the .pub file") from None
+    if not text:
+        raise CliError(f"{file} is empty; name the .pub file")
+    return text
+
+
+def _passphrase(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8").rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise CliError(f"{file} is no UTF-8 text; give the passphrase in UTF-8") from None

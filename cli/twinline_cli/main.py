@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from twinline_cli import standard_output
+from twinline_cli import standard_streams
 from twinline_cli.errors import ExitCode, report, say
 from twinline_cli.nouns import Nouns
 
@@ -52,11 +52,24 @@ def main() -> None:
     """Do what the arguments of this process say, and end it."""
     # Else the core of gRPC writes lines of its own to standard error, next to ours.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    standard_streams.open_closed()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a locale that lacks a character is no reason to fail
             stream.reconfigure(errors="backslashreplace")
-    standard_output.install()
-    sys.exit(run(sys.argv[1:]))
+    standard_streams.install()
+    sys.exit(_no_text(sys.argv[1:]) or run(sys.argv[1:]))
+
+
+def _no_text(arguments: list[str]) -> int:
+    """Refuse an argument that is no text: names, values and commands travel as UTF-8. 0 when all are text."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            shown = os.fsencode(argument).decode(errors="backslashreplace")
+            say(f"the argument {shown} is no UTF-8 text; write it in UTF-8, and rename a file that is called so")
+            return ExitCode.USAGE
+    return ExitCode.SUCCEEDED
 
 
 def run(arguments: list[str]) -> int:
@@ -66,9 +79,9 @@ def run(arguments: list[str]) -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read our output has enough.
-        standard_output.forget(sys.stdout.fileno())
+        standard_streams.forget(sys.stdout.fileno())
         return ExitCode.PIPE_CLOSED
-    except standard_output.OutputUnwritable as error:
+    except standard_streams.OutputUnwritable as error:
         return report(error)
     return code
 

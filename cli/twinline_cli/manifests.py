@@ -1,6 +1,6 @@
 """YAML files that say what there should be: read strictly, with the line of everything that is wrong."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,12 @@ def text(node: yaml.Node, where: Where) -> str:
     """A scalar as it is written."""
     if not isinstance(node, yaml.ScalarNode) or node.tag == "tag:yaml.org,2002:null":
         raise CliError(f"{where(node)}: want a text here")
-    return str(node.value)
+    written = str(node.value)
+    try:
+        written.encode()
+    except UnicodeEncodeError:
+        raise CliError(f"{where(node)}: this text has half of a character; write it in UTF-8") from None
+    return written
 
 
 def texts(node: yaml.Node, where: Where) -> list[str]:
@@ -120,7 +125,22 @@ KINDS: Mapping[str, Mapping[str, Field]] = {
 def load(*files: Path) -> list[Document]:
     """All documents of the files in the order of `KINDS`. A CliError names the file and the line of what is wrong."""
     documents = [document for file in files for document in _read(file)]
+    _refuse_twice(documents)
     return sorted(documents, key=lambda document: list(KINDS).index(document.kind))
+
+
+def given_twice(document: Document, name: str, first: Document) -> CliError:
+    """That `document` is of the same kind and name as an earlier one."""
+    return CliError(f"{document.where}: {document.kind} {name} is given at {first.where} already; keep one of them")
+
+
+def _refuse_twice(documents: Iterable[Document]) -> None:
+    seen: dict[tuple[str, str], Document] = {}
+    for document in documents:
+        if name := document.fields.get("name", ""):
+            first = seen.setdefault((document.kind, name), document)
+            if first is not document:
+                raise given_twice(document, name, first)
 
 
 def _read(file: Path) -> list[Document]:

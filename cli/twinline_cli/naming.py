@@ -15,13 +15,18 @@ def near(name: str, known: Iterable[str]) -> str:
 
 
 @asynccontextmanager
-async def suggesting(name: str, known: Callable[[], Awaitable[Iterable[str]]]) -> AsyncIterator[None]:
-    """Within the block, `name` not being found names the nearest of the `known` ones."""
+async def suggesting(
+    name: str, known: Callable[[], Awaitable[Iterable[str]]], *, hint: str = ""
+) -> AsyncIterator[None]:
+    """Within the block, `name` not being found names the nearest of the `known` ones, or gives `hint` instead."""
     try:
         yield
     except NotFound as error:
-        try:
-            hint = near(name, await known())
-        except Error:
-            hint = ""
-        raise CliError(f"{error.message}{hint}", ExitCode.USAGE) from error
+        raise CliError(f"{error.message}{hint or await _nearest(name, known)}", ExitCode.USAGE) from error
+
+
+async def _nearest(name: str, known: Callable[[], Awaitable[Iterable[str]]]) -> str:
+    try:
+        return near(name, await known())
+    except Error:
+        return ""

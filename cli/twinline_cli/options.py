@@ -1,9 +1,7 @@
 """Options that several commands share, and the small languages in them."""
 
 import re
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -32,7 +30,6 @@ ReachTimeout = Annotated[
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _NUMBER = re.compile(r"\d+(\.\d+)?")
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
-_LARGEST_SECRET = 64 << 10
 
 
 def parse_inputs(pairs: Sequence[str] | None) -> dict[str, str]:
@@ -63,23 +60,15 @@ def parse_duration(text: str) -> float:
     return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
+def parse_limit(option: str, text: str) -> float:
+    """The duration given with `option`, in seconds; it leaves some time."""
+    seconds = parse_duration(text)
+    if not seconds:
+        raise CliError(f"{option} {text} leaves no time; write it like 90s, 5m or 1h30m")
+    return seconds
+
+
 def to_duration(seconds: float) -> Duration:
     """Seconds as a proto duration."""
     whole, rest = divmod(seconds, 1)
     return Duration(seconds=int(whole), nanos=int(rest * 1e9))
-
-
-def read_secret(file: Path | None, what: str) -> bytes:
-    """The content of `file`, or of standard input when it is None or `-`; never empty."""
-    if file is None or str(file) == "-":
-        if sys.stdin.isatty():
-            sys.stderr.write(f"type {what}, then Ctrl-D on a line of its own:\n")
-        content = sys.stdin.buffer.read(_LARGEST_SECRET + 1)
-    else:
-        with file.open("rb") as opened:
-            content = opened.read(_LARGEST_SECRET + 1)
-    if not content.strip():
-        raise CliError(f"{what} is empty; give it on standard input or as a file")
-    if len(content) > _LARGEST_SECRET:
-        raise CliError(f"{what} is larger than 64 KiB; give a smaller one")
-    return content

@@ -2,14 +2,18 @@
 
 import asyncio
 import re
+import shlex
 import sys
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Annotated
+from itertools import takewhile
+from pathlib import Path
+from typing import Annotated, Any
 
 import grpc.aio
 import typer
+from typer.core import TyperCommand
 
 from twinline.common.v1 import common_pb2
 from twinline.executor.v1 import runs_pb2 as pb
@@ -22,10 +26,10 @@ from twinline_cli.errors import CliError, ExitCode, exit_code, in_words, say
 from twinline_cli.following import follow
 from twinline_cli.formats import Format
 from twinline_cli.naming import suggesting
-from twinline_cli.options import Inputs, Output, ReachTimeout, parse_duration, parse_inputs, to_duration
+from twinline_cli.options import Inputs, Output, ReachTimeout, parse_inputs, parse_limit, to_duration
 from twinline_cli.output import Column, emit, show_list, to_data
 from twinline_cli.paging import every
-from twinline_cli.standard_output import OutputUnwritable
+from twinline_cli.standard_streams import OutputUnwritable
 from twinline_kit.errors import InvalidArgument, Unavailable
 
 app = noun()
@@ -41,8 +45,20 @@ TARGET_COLUMNS: list[Column[targets_pb2.Target]] = [
 ]
 
 
-@command(app, "run")
+class _Run(TyperCommand):
+    """Notices a command of several words that is not quoted, before its words are taken for something else."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the arguments."""
+        words = _words_of_command(args)
+        if len(words) > 1:
+            raise CliError(f"a command of several words is quoted: -c {shlex.quote(shlex.join(words))}")
+        return super().parse_args(ctx, args)
+
+
+@command(app, "run", cls=_Run, context_settings={"allow_extra_args": True})
 async def run(
+    context: typer.Context,
     script: Annotated[str | None, typer.Argument(help="A stored script.")] = None,
     text: Annotated[str | None, typer.Option("--command", "-c", help="Run this command instead of a script.")] = None,
     on: Annotated[
@@ -58,6 +74,8 @@ async def run(
     output: Output = Format.TABLE,
 ) -> ExitCode:
     """Run a script or a command, wait for the end, and print each server's result and output."""
+    if context.args:
+        raise CliError(_surplus(context.args, on))
     _check_usage(script, text, on, revision)
     request = pb.StartRunRequest(
         request_id=str(uuid.uuid4()), selector=on, revision=revision, inputs=parse_inputs(inputs)
@@ -67,13 +85,28 @@ async def run(
     else:
         request.command = text or ""
     if timeout:
-        request.timeout.CopyFrom(to_duration(parse_duration(timeout)))
+        request.timeout.CopyFrom(to_duration(parse_limit("--timeout", timeout)))
     if reach_timeout:
-        request.reach_timeout.CopyFrom(to_duration(parse_duration(reach_timeout)))
-    async with connected() as channel, suggesting(script or "", lambda: scripts.names(channel)), _selecting(on):
+        request.reach_timeout.CopyFrom(to_duration(parse_limit("--reach-timeout", reach_timeout)))
+    async with connected() as channel, _finding(channel, script or ""), _selecting(on):
         if plan:
             return await show_plan(channel, request, output)
         return await start_and_wait(channel, request, output, live=live)
+
+
+def _words_of_command(arguments: Sequence[str]) -> list[str]:
+    """What stands behind -c, up to the next of our own options."""
+    at = next((index for index, each in enumerate(arguments) if each in ("-c", "--command")), len(arguments))
+    command, others = arguments[at + 1 : at + 2], arguments[at + 2 :]
+    return [*command, *takewhile(lambda each: not each.startswith(("--", "-o")), others)]
+
+
+def _surplus(words: Sequence[str], on: str) -> str:
+    """What to say of words behind the script's name: they may be meant as servers."""
+    if on:
+        return f"nothing is known to do with {' '.join(words)}; see `twinline run --help`"
+    selector = " or ".join(f"name:{word}" for word in words)
+    return f"say where with an option: --on {shlex.quote(selector)}"
 
 
 def _check_usage(script: str | None, text: str | None, on: str, revision: int) -> None:
@@ -87,6 +120,20 @@ def _check_usage(script: str | None, text: str | None, on: str, revision: int) -
         raise CliError("--revision is for stored scripts; a command has none")
     if not on.strip():
         raise CliError("say where with --on SELECTOR, such as --on name:web-1 or --on 'deployment:prod'")
+
+
+@asynccontextmanager
+async def _finding(channel: grpc.aio.Channel, script: str) -> AsyncIterator[None]:
+    """Within the block, a script that is not stored is told from a file, from a command and from a misspelt name."""
+    async with suggesting(script, lambda: scripts.names(channel), hint=_meant(script)):
+        yield
+
+
+def _meant(script: str) -> str:
+    """What else than a stored script the word may be, or nothing."""
+    if Path(script).is_file():
+        return f"; {script} is a file here: store it with `twinline scripts push {shlex.quote(script)}`"
+    return f"; to run it as a command: -c {shlex.quote(script)}" if len(script.split()) > 1 else ""
 
 
 @asynccontextmanager

@@ -16,7 +16,7 @@ from twinline_cli.connection import connected
 from twinline_cli.errors import CliError, ExitCode, say
 from twinline_cli.formats import Format
 from twinline_cli.naming import near
-from twinline_cli.options import Output, ReachTimeout, parse_duration, to_duration
+from twinline_cli.options import Output, ReachTimeout, parse_limit, to_duration
 from twinline_cli.output import Column, emit, emit_lines, show_list, show_one, to_data, when, write_table
 from twinline_cli.paging import every
 from twinline_cli.run import start_and_wait
@@ -136,11 +136,11 @@ async def rerun(
         else:
             request.command = before.command
         if timeout:
-            request.timeout.CopyFrom(to_duration(parse_duration(timeout)))
+            request.timeout.CopyFrom(to_duration(parse_limit("--timeout", timeout)))
         elif before.HasField("timeout"):
             request.timeout.CopyFrom(before.timeout)
         if reach_timeout:
-            request.reach_timeout.CopyFrom(to_duration(parse_duration(reach_timeout)))
+            request.reach_timeout.CopyFrom(to_duration(parse_limit("--reach-timeout", reach_timeout)))
         return await start_and_wait(channel, request, output, live=live)
 
 

@@ -21,7 +21,7 @@ from twinline_cli.options import Output
 from twinline_cli.output import Column, emit, show_list, show_one, to_data, when
 from twinline_cli.paging import every
 from twinline_cli.terminal import escape
-from twinline_kit.errors import InvalidArgument
+from twinline_kit.errors import InvalidArgument, NotFound
 
 app = noun("What runs on servers, and its revisions.")
 
@@ -60,18 +60,26 @@ async def push(
         raise CliError("--name is for one file; push several files without it")
     sources = [read_source(file) for file in files]
     pushed: list[pb.Script] = []
+    unchanged: list[str] = []
     try:
         async with connected() as channel:
             stub = rpc.ScriptServiceStub(channel)
             for file, source in zip(files, sources, strict=True):
+                linted = await stub.LintScript(pb.LintScriptRequest(source=source))
+                before = await _newest(channel, name or linted.script.name)
                 with placing(file, " with --name", is_named=bool(name)):
                     pushed.append(await stub.PushScript(pb.PushScriptRequest(name=name, source=source)))
+                _warn(file, linted.findings)
+                if before == pushed[-1].revision:
+                    unchanged.append(pushed[-1].name)
     finally:
         # What was stored is told even when the next one is refused.
         if pushed and output is Format.TABLE:
             show_list(pushed, COLUMNS, output, empty="")
         elif pushed:
             emit([_without_source(script) for script in pushed], output)
+        if unchanged:
+            say(f"unchanged: {', '.join(unchanged)}")
 
 
 @command(app, "list")
@@ -107,16 +115,16 @@ async def lint(file: Annotated[Path, typer.Argument(help="A script file.")], out
     """Read a script as `push` would, and say what is wrong with it. Exits with 2 when it would be refused."""
     async with connected() as channel:
         answer = await rpc.ScriptServiceStub(channel).LintScript(pb.LintScriptRequest(source=read_source(file)))
+    is_refused = any(finding.error for finding in answer.findings)
+    if not is_refused and not answer.script.name:
+        answer.findings.add(line=1, message="no name: push it with --name, or give it a header")
     if output is not Format.TABLE:
         emit(to_data(answer), output)
     else:
-        for finding in answer.findings:
-            kind = "error" if finding.error else "warning"
-            message = finding.message.removeprefix(f"line {finding.line}: ")
-            sys.stdout.write(f"{escape(str(file))}:{finding.line}: {kind}: {escape(message)}\n")
+        sys.stdout.writelines(f"{_in_a_line(file, finding)}\n" for finding in answer.findings)
         if not answer.findings:
             say(f"{file} is fine")
-    return ExitCode.USAGE if any(finding.error for finding in answer.findings) else ExitCode.SUCCEEDED
+    return ExitCode.USAGE if is_refused else ExitCode.SUCCEEDED
 
 
 @command(app, "diff")
@@ -147,6 +155,27 @@ async def diff(
     else:
         emit({"from": old[0], "to": new[0], "diff": lines}, output)
     return ExitCode.FAILED if lines else ExitCode.SUCCEEDED
+
+
+async def _newest(channel: grpc.aio.Channel, name: str) -> int:
+    """The newest revision of a script; 0 when there is none, or no name."""
+    if not name:
+        return 0
+    try:
+        return (await rpc.ScriptServiceStub(channel).GetScript(pb.GetScriptRequest(name=name))).revision
+    except NotFound:
+        return 0
+
+
+def _warn(file: Path, findings: Iterable[pb.Finding]) -> None:
+    for finding in findings:
+        say(_in_a_line(file, finding))
+
+
+def _in_a_line(file: Path, finding: pb.Finding) -> str:
+    kind = "error" if finding.error else "warning"
+    message = finding.message.removeprefix(f"line {finding.line}: ")
+    return f"{escape(str(file))}:{finding.line}: {kind}: {escape(message)}"
 
 
 async def names(channel: grpc.aio.Channel) -> Iterable[str]:

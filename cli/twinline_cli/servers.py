@@ -3,6 +3,7 @@
 import sys
 import uuid
 from collections.abc import Iterable
+from functools import partial
 from typing import Annotated
 
 import grpc.aio
@@ -18,18 +19,24 @@ from twinline_cli.connection import connected
 from twinline_cli.errors import CliError, ExitCode, say
 from twinline_cli.formats import Format
 from twinline_cli.naming import suggesting
-from twinline_cli.options import Inputs, Output, parse_duration, parse_inputs
+from twinline_cli.options import Inputs, Output, parse_inputs, parse_limit
 from twinline_cli.output import emit, emit_each, show_list, show_one, to_data, when, write_table
 from twinline_cli.paging import every
+from twinline_cli.reconnecting import again_and_again
 from twinline_cli.terminal import colour, escape, state_colour
-from twinline_cli.waiting import until_at_rest
+from twinline_cli.waiting import changes, suite_away, until_at_rest
+from twinline_kit.errors import Unavailable
+
+_PATIENCE = "15m"
 
 app = noun("Servers, and the machine that each may have now.")
 
 Server = Annotated[str, typer.Argument(help="A server's name or id.")]
 Servers = Annotated[list[str], typer.Argument(help="Servers' names or ids.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Come back only when it is done.")]
-Patience = Annotated[str, typer.Option("--timeout", help="How long --wait waits, such as 90s or 15m.")]
+Patience = Annotated[
+    str | None, typer.Option("--timeout", help=f"How long --wait waits, such as 90s; {_PATIENCE} when absent.")
+]
 
 
 @command(app, "list")
@@ -78,11 +85,11 @@ async def launch(
     inputs: Inputs = None,
     force: Annotated[bool, typer.Option("--force", help="Launch in spite of what preflight found.")] = False,
     wait: Wait = False,
-    timeout: Patience = "15m",
+    timeout: Patience = None,
     output: Output = Format.TABLE,
 ) -> ExitCode:
     """Launch servers: ask the cloud for machines and boot them."""
-    patience, values = parse_duration(timeout), parse_inputs(inputs)
+    patience, values = _patience(wait, timeout), parse_inputs(inputs)
     async with connected() as channel:
         stub = rpc.ServerServiceStub(channel)
         found = await _all_of(channel, servers)
@@ -94,22 +101,22 @@ async def launch(
                 pb.LaunchServerRequest(server=server.id, request_id=str(uuid.uuid4()), force=force, inputs=values)
             ),
         )
-        return await _finish(channel, done, pb.SERVER_STATE_OPERATIONAL, patience if wait else None, output)
+        return await _finish(channel, done, pb.SERVER_STATE_OPERATIONAL, patience, output)
 
 
 @command(app, "resume")
 async def resume(
-    servers: Servers, wait: Wait = False, timeout: Patience = "15m", output: Output = Format.TABLE
+    servers: Servers, wait: Wait = False, timeout: Patience = None, output: Output = Format.TABLE
 ) -> ExitCode:
     """Go on with the boot of stranded servers, from the step that failed, on the same machines."""
-    patience = parse_duration(timeout)
+    patience = _patience(wait, timeout)
     async with connected() as channel:
         stub = rpc.ServerServiceStub(channel)
         done = await act_on_each(
             await _all_of(channel, servers),
             lambda server: stub.ResumeServer(pb.ResumeServerRequest(server=server.id, request_id=str(uuid.uuid4()))),
         )
-        return await _finish(channel, done, pb.SERVER_STATE_OPERATIONAL, patience if wait else None, output)
+        return await _finish(channel, done, pb.SERVER_STATE_OPERATIONAL, patience, output)
 
 
 @command(app, "force-operational")
@@ -123,10 +130,10 @@ async def force_operational(server: Server, output: Output = Format.TABLE) -> No
 
 @command(app, "terminate")
 async def terminate(
-    servers: Servers, wait: Wait = False, timeout: Patience = "15m", output: Output = Format.TABLE
+    servers: Servers, wait: Wait = False, timeout: Patience = None, output: Output = Format.TABLE
 ) -> ExitCode:
     """Decommission servers and end their machines."""
-    patience = parse_duration(timeout)
+    patience = _patience(wait, timeout)
     async with connected() as channel:
         stub = rpc.ServerServiceStub(channel)
         done = await act_on_each(
@@ -135,7 +142,7 @@ async def terminate(
                 pb.TerminateServerRequest(server=server.id, request_id=str(uuid.uuid4()))
             ),
         )
-        return await _finish(channel, done, pb.SERVER_STATE_TERMINATED, patience if wait else None, output)
+        return await _finish(channel, done, pb.SERVER_STATE_TERMINATED, patience, output)
 
 
 @command(app, "watch")
@@ -147,17 +154,25 @@ async def watch(
 
     With -o json or yaml, one line or document for each.
     """
-    known: set[str] = set()
+    seen: dict[str, pb.Transition] = {}
     async with connected() as channel:
-        changes = rpc.ServerServiceStub(channel).WatchServers(pb.WatchServersRequest(servers=servers or []))
-        async for change in changes:
-            steps = change.transitions if change.server.id in known else [_latest(change)]
-            known.add(change.server.id)
-            if output is not Format.TABLE:
-                emit_each(({"server": change.server.name, **to_data(step)} for step in steps), output)
-                continue
-            for step in steps:
-                _print_step(change.server.name, step)
+        wanted = [server.name for server in await _all_of(channel, servers or ())]
+        if not wanted:
+            await names(channel)  # a suite that is not there at all is not waited for
+        try:
+            async for change in again_and_again(partial(changes, channel, wanted)):
+                _print_steps(change.server.name, _news(change, seen), output)
+        except Unavailable as error:
+            raise suite_away(wanted) from error
+
+
+def _patience(wait: bool, timeout: str | None) -> float | None:
+    """Seconds to wait; None when nobody waits."""
+    if not wait:
+        if timeout is not None:
+            raise CliError("--timeout is how long --wait waits; give --wait too")
+        return None
+    return parse_limit("--timeout", timeout or _PATIENCE)
 
 
 async def names(channel: grpc.aio.Channel) -> Iterable[str]:
@@ -172,7 +187,7 @@ async def _deployments(channel: grpc.aio.Channel) -> Iterable[str]:
     return [deployment.name for deployment in found]
 
 
-async def _all_of(channel: grpc.aio.Channel, wanted: list[str]) -> list[pb.Server]:
+async def _all_of(channel: grpc.aio.Channel, wanted: Iterable[str]) -> list[pb.Server]:
     """Every server that was named, each once: a misspelt name is found before anything is done."""
     stub, found = rpc.ServerServiceStub(channel), {}
     for name in wanted:
@@ -218,11 +233,27 @@ async def _finish(
     return done.code(code)
 
 
-def _latest(change: pb.WatchServersResponse) -> pb.Transition:
-    """How a server came to its state; of one that was never launched, the state alone."""
-    if change.transitions:
-        return change.transitions[-1]
-    return pb.Transition(to=change.server.state)
+def _news(change: pb.WatchServersResponse, seen: dict[str, pb.Transition]) -> list[pb.Transition]:
+    """The steps that were not `seen`; of a server's first ones only how it came to its state.
+
+    Of one that was never launched, that is the state alone. A stream that is opened anew tells all steps again.
+    """
+    steps, last = list(change.transitions), seen.get(change.server.id)
+    if last is None:
+        steps = steps[-1:] or [pb.Transition(to=change.server.state)]
+    elif last in steps:
+        steps = steps[steps.index(last) + 1 :]
+    if steps:
+        seen[change.server.id] = steps[-1]
+    return steps
+
+
+def _print_steps(server: str, steps: Iterable[pb.Transition], form: Format) -> None:
+    if form is not Format.TABLE:
+        emit_each(({"server": server, **to_data(step)} for step in steps), form)
+        return
+    for step in steps:
+        _print_step(server, step)
 
 
 def _print_step(server: str, step: pb.Transition) -> None:

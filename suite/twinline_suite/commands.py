@@ -20,11 +20,12 @@ def up(
         typer.Option(
             min=0,
             max=65534,
-            help="For people; the next one is for services and agents. 0: free ones, kept.",
+            help="For people. At the first start the next one is for services and agents; 0: free ones.",
         ),
     ] = None,
     mesh_port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="For services and agents, if not the next one.")
+        int | None,
+        typer.Option(min=1, max=65535, help="For services and agents. Agents keep the one they were launched with."),
     ] = None,
 ) -> None:
     """Run the whole suite in one process, until Ctrl-C."""

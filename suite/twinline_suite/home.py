@@ -17,6 +17,7 @@ import fcntl
 import json
 import os
 import random
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -29,7 +30,7 @@ from cryptography.exceptions import InvalidSignature
 
 from twinline_cli import home as client_home
 from twinline_kit import clock
-from twinline_kit.errors import FailedPrecondition
+from twinline_kit.errors import FailedPrecondition, InvalidArgument
 from twinline_kit.ids import new_id
 from twinline_kit.server import Bound
 from twinline_kit.tls import Authority, service_uri
@@ -42,6 +43,7 @@ HOST = "127.0.0.1"
 DEFAULT_PORT = 7400
 
 _SERVER = "suite"
+_REPLICA = re.compile(r"replica-\w+")
 _NAMES = ("localhost", HOST, "::1")
 _LIFETIME = timedelta(days=397)
 _RENEW_BEFORE = timedelta(days=120)
@@ -63,9 +65,15 @@ class HomeInUse(FailedPrecondition):
 
 
 class HomeUnusable(FailedPrecondition):
-    """The folder is something else, or cannot be written."""
+    """The folder is something else, cannot be written, or a file in it is spoilt."""
 
     reason = "HOME_UNUSABLE"
+
+
+class AuthorityLost(FailedPrecondition):
+    """The CA's key is gone from a home that was used."""
+
+    reason = "AUTHORITY_LOST"
 
 
 @dataclass(frozen=True)
@@ -120,10 +128,17 @@ class Home:
         file = self.folder / "replica"
         if not file.exists():
             _write(file, f"{new_id('replica')}\n".encode(), 0o644)
-        return file.read_text(encoding="utf-8").strip()
+        written = _text(file)
+        if not _REPLICA.fullmatch(written):
+            raise HomeUnusable(f"{file} holds no id; restore it, or delete it: a new one is made")
+        return written
 
     def issue_certificates(self) -> None:
-        """Make the CA at the first start, and renew every certificate that is missing or ends soon."""
+        """Make the CA at the first start, and renew every certificate that is missing or ends soon.
+
+        AuthorityLost when this is not the first start and the CA is gone.
+        """
+        self._check_authority()
         authority = Authority.create(self.authority)
         for name in (_SERVER, *SERVICES):
             if not self._is_good(name, authority):
@@ -133,13 +148,23 @@ class Home:
                 _write(self.certificate(name), identity.certificate, 0o644)
 
     def ports(self, port: int | None, mesh_port: int | None) -> Ports:
-        """The ports to listen on: as asked, else as kept, else the default ones; `port` 0 takes free ones once."""
-        kept = self._kept_ports()
-        if port is None or port == 0:
-            base = kept or (_free_ports() if port == 0 else Ports(DEFAULT_PORT, DEFAULT_PORT + 1))
+        """The ports to listen on: as asked, else as kept, else the default ones; `port` 0 takes free ones once.
+
+        A kept mesh port moves only when another `mesh_port` is asked for, because agents have its address.
+        """
+        kept = self.kept_ports()
+        if kept:
+            base = Ports(port or kept.api, kept.mesh)
+        elif port == 0:
+            base = _free_ports()
         else:
-            base = kept if kept and kept.api == port else Ports(port, port + 1)
-        return Ports(base.api, mesh_port or base.mesh)
+            base = Ports(port or DEFAULT_PORT, (port or DEFAULT_PORT) + 1)
+        chosen = Ports(base.api, mesh_port or base.mesh)
+        if chosen.api != chosen.mesh:
+            return chosen
+        if mesh_port:
+            raise InvalidArgument(f"--mesh-port {mesh_port} is the API port too; give them two numbers")
+        raise InvalidArgument(f"--port {port} is the mesh port of {self.folder}, which agents have; choose another one")
 
     def keep_ports(self, ports: Ports) -> None:
         """Remember where we listen."""
@@ -152,10 +177,24 @@ class Home:
         _write(files.token, self.admin_token.read_bytes(), 0o600)
         _write(files.address, f"{bound.api}\n".encode(), 0o644)
 
-    def _kept_ports(self) -> Ports | None:
-        with suppress(OSError, ValueError, TypeError):
-            return Ports(**json.loads((self.folder / "ports.json").read_text(encoding="utf-8")))
-        return None
+    def kept_ports(self) -> Ports | None:
+        """Where we listened last; None before the first start."""
+        file = self.folder / "ports.json"
+        try:
+            return Ports(**json.loads(file.read_bytes()))
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError) as error:
+            wanted = json.dumps(vars(Ports(DEFAULT_PORT, DEFAULT_PORT + 1)))
+            raise HomeUnusable(
+                f"{file} holds no ports; restore it, or write where agents know us into it, like {wanted}"
+            ) from error
+
+    def _check_authority(self) -> None:
+        key, made_later = self.authority / "ca.key", (self.authority / "ca.pem", self.folder / "ports.json")
+        if not key.exists() and (any(map(Path.exists, made_later)) or any(self.data.glob("*.db"))):
+            text = f"{key} is gone: restore {self.authority} from a backup; agents and certificates trust no other one"
+            raise AuthorityLost(text, folder=str(self.folder))
 
     def _is_good(self, name: str, authority: Authority) -> bool:
         try:
@@ -189,7 +228,7 @@ def opened(folder: Path) -> Iterator[Home]:
 def _locked(folder: Path) -> Iterator[None]:
     if not (folder / "version").exists() and any(each.name != "lock" for each in folder.iterdir()):
         raise HomeUnusable(f"{folder} is not empty and no home of Twinline; choose another folder with --home")
-    with (folder / "lock").open("a+", encoding="utf-8") as lock:
+    with (folder / "lock").open("a+", encoding="utf-8", errors="backslashreplace") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -208,7 +247,7 @@ def _check_format(folder: Path) -> None:
     if not file.exists():
         _write(file, f"{FORMAT}\n".encode(), 0o644)
         return
-    written = file.read_text(encoding="utf-8").strip()
+    written = _text(file)
     if not written.isdecimal():
         raise HomeUnusable(
             f"{file} says {written!r}, which is no version; restore it, or choose another home with --home"
@@ -227,6 +266,11 @@ def _free_ports() -> Ports:
         if len(found) == len(vars(Ports(0, 0))):
             return Ports(*found)
     raise FailedPrecondition("found no two free ports; choose one with --port")
+
+
+def _text(file: Path) -> str:
+    """What a file says, without blanks around it; what is no text is written out, so that it can be shown."""
+    return file.read_bytes().decode(errors="backslashreplace").strip()
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:

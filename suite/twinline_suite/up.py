@@ -5,7 +5,7 @@ import logging
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
@@ -14,6 +14,8 @@ import twinline_executor.app
 import twinline_keys.app
 import twinline_launcher.app
 from twinline_cli import home as client_home
+from twinline_cli.errors import say
+from twinline_cli.standard_streams import OutputUnwritable
 from twinline_cli.terminal import BOLD, colour
 from twinline_kit import logs, process, telemetry
 from twinline_kit.app import App, stop_signals, working
@@ -25,47 +27,73 @@ from twinline_suite.home import HOST, Home, opened
 
 log = logging.getLogger(__name__)
 
+TOUR = (
+    "twinline doctor",
+    "twinline apply -f {examples}/catalog.yaml -f {examples}/site.yaml",
+    "twinline servers preflight web-1",
+    "twinline servers launch web-1 web-2 --wait",
+    "twinline run greet-visitor --on 'tag:role=web' --input VISITOR=text:you",
+    "twinline run -c 'uname -a' --on 'generation:v5'",
+    "twinline runs list",
+    "twinline servers terminate web-1 web-2 --wait",
+)
+"""What there is to try first. The README has the same."""
+
 _LOG_BYTES = 20 << 20
 _LOG_FILES = 4
 _GRACE = 2.0
 
 
 def run(folder: Path, port: int | None, mesh_port: int | None) -> None:
-    """Run the suite on `folder` until SIGTERM or SIGINT."""
+    """Run the suite on `folder` until SIGTERM, SIGINT or SIGHUP."""
     process.use_uvloop_if_there()
     process.allow_many_files()
     with opened(folder) as home, _logging(home):
         telemetry.start("suite")
         try:
             asyncio.run(_serve(home, port, mesh_port))
-        except PortInUse as error:
-            address = error.metadata["address"]
-            option = "--mesh-port" if mesh_port is not None and address.endswith(f":{mesh_port}") else "--port"
-            raise PortInUse(f"{error.message} with {option}", address=address) from None
         finally:
             telemetry.stop()
 
 
 async def _serve(home: Home, port: int | None, mesh_port: int | None) -> None:
     home.issue_certificates()
-    ports = home.ports(port, mesh_port)
+    kept, ports = home.kept_ports(), home.ports(port, mesh_port)
     listen = Listen(f"{HOST}:{ports.api}", f"{HOST}:{ports.mesh}")
     identity = Identity.load(home.certificate(), home.key(), home.authority / "ca.pem")
     with stop_signals() as stopped:
         async with AsyncExitStack() as stack:
             apps = await _build(stack, home, listen)
             services = [service for app in apps for service in app.services]
-            bound = await stack.enter_async_context(
-                serving(listen, services, identity=identity, verifier=apps[0].verifier, grace=_GRACE)
-            )
+            with _naming_the_option(listen):
+                bound = await stack.enter_async_context(
+                    serving(listen, services, identity=identity, verifier=apps[0].verifier, grace=_GRACE)
+                )
             await stack.enter_async_context(working([work for app in apps for work in app.background]))
             home.keep_ports(ports)
             home.publish(bound)
             _say(_summary(home, bound))
+            if kept and kept.mesh != ports.mesh:
+                say(
+                    f"agents launched before know port {kept.mesh} and do not find {ports.mesh}: launch them again, or "
+                    f"start with --mesh-port {kept.mesh}"
+                )
             process.spare_the_collector()
             log.info("up", extra={"home": str(home.folder)})
             await stopped.wait()
-            _say("stopping; servers of the local cloud go on, and are found again at the next start\n")
+            with suppress(OSError, OutputUnwritable):  # the terminal may be what went away
+                _say("stopping; servers of the local cloud go on, and are found again at the next start\n")
+
+
+@contextmanager
+def _naming_the_option(listen: Listen) -> Iterator[None]:
+    """Within the block, a port that is taken is told with the option that chooses another."""
+    try:
+        yield
+    except PortInUse as error:
+        address = error.metadata["address"]
+        option = "--mesh-port" if address == listen.mesh else "--port"
+        raise PortInUse(f"{error.message} with {option}", address=address) from None
 
 
 async def _build(stack: AsyncExitStack, home: Home, listen: Listen) -> list[App]:
@@ -94,16 +122,10 @@ def _logging(home: Home) -> Iterator[None]:
 
 def _summary(home: Home, bound: Bound) -> str:
     examples = shown_folder()
-    is_found = home.folder == client_home.folder().absolute()
+    # What this terminal's environment says of the home, the next one's need not.
+    is_found = home.folder == client_home.default_folder().absolute()
     first = [] if is_found else [f"export {client_home.VARIABLE}={shlex.quote(str(home.folder))}"]
-    commands = [
-        *search_path.export(),
-        *first,
-        "twinline doctor",
-        f"twinline apply -f {examples}/catalog.yaml -f {examples}/site.yaml",
-        "twinline servers launch web-1 web-2 --wait",
-        "twinline run greet-visitor --on deployment:site --input VISITOR=text:you",
-    ]
+    commands = [*search_path.export(), *first, *(command.format(examples=examples) for command in TOUR)]
     return "\n".join(
         [
             f"{colour('Twinline is up.', BOLD)} Ctrl-C stops it; servers of the local cloud go on meanwhile.",

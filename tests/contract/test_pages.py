@@ -15,18 +15,26 @@ import twinline_keys
 import twinline_kit
 import twinline_launcher
 import twinline_suite
+from twinline_cli.errors import ExitCode
+from twinline_cli.formats import Format
+from twinline_cli.manifests import KINDS
+from twinline_cli.options import parse_duration
+from twinline_executor import selectors
 from twinline_executor.reasons import TaskReason
+from twinline_kit import values
 from twinline_kit.errors import Error
 from twinline_launcher import stranding
 from twinline_launcher.errors import SshdMissing
 from twinline_launcher.plan import Finding
 from twinline_launcher.states import TRANSITIONS
+from twinline_suite import up
 
 ROOT = Path(__file__).parents[2]
 SERVICES = (twinline_keys, twinline_launcher, twinline_executor, twinline_agent_gateway)
 PACKAGES = (twinline_kit, *SERVICES, twinline_suite, twinline_cli)
 REASON = re.compile(r"`([A-Z][A-Z0-9_]+)`")
 TASKS = "Why a task did not start, or its end is not known"
+BLOCK = re.compile(r"^```\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
 
 
@@ -36,10 +44,20 @@ def rows(page: str) -> set[tuple[str, ...]]:
     return {tuple(cell.strip(" `") for cell in line.strip("|").split("|")) for line in lines if line.startswith("|")}
 
 
+def below(page: str, heading: str) -> str:
+    """What stands below a heading of a page."""
+    return (ROOT / page).read_text().split(f"\n## {heading}\n", maxsplit=1)[1].split("\n## ")[0]
+
+
+def table(heading: str) -> list[tuple[str, ...]]:
+    """The rows below a heading of the page about the command line, without the titles."""
+    lines = [line for line in below("docs/command-line.md", heading).splitlines() if line.startswith("|")]
+    return [tuple(cell.strip(" `") for cell in line.strip("|").split("|")) for line in lines[2:]]
+
+
 def reasons_under(heading: str) -> set[str]:
     """The reasons in the first column of the tables that stand below a heading of the errors page."""
-    below = (ROOT / "docs/errors.md").read_text().split(f"\n## {heading}\n", maxsplit=1)[1].split("\n## ")[0]
-    cells = (line.split("|")[1] for line in below.splitlines() if line.startswith("|"))
+    cells = (line.split("|")[1] for line in below("docs/errors.md", heading).splitlines() if line.startswith("|"))
     return {reason for cell in cells for reason in REASON.findall(cell)}
 
 
@@ -88,6 +106,38 @@ def test_the_errors_page_has_the_reasons_of_strandings_and_everything_there_is_a
     assert stranded >= set(stranding.Reason)
     assert stranded - set(stranding.Reason) <= tasks & set(stranding.WAYS_OUT)
     assert set(stranding.WAYS_OUT) <= stranded | tasks | errors
+
+
+def test_the_page_about_the_command_line_has_exactly_the_exit_codes() -> None:
+    assert [row[:2] for row in table("Exit codes")] == [(str(code.value), code.name) for code in ExitCode]
+
+
+def test_the_page_about_the_command_line_has_exactly_the_formats_and_the_nouns_of_selectors() -> None:
+    assert [row[0] for row in table("Output")] == list(Format)
+    assert [row[0] for row in table("Selectors")] == list(selectors.NOUNS)
+
+
+def test_the_page_about_the_command_line_has_exactly_the_kinds_and_fields_of_manifests() -> None:
+    listed = [(kind, field, what.startswith("required")) for kind, field, what in table("What `apply` takes")]
+    fields = [(kind, name, field.is_required) for kind, known in KINDS.items() for name, field in known.items()]
+    assert listed == fields
+
+
+def test_what_the_page_about_the_command_line_has_as_examples_can_be_read() -> None:
+    page = "docs/command-line.md"
+    (examples,) = BLOCK.findall(below(page, "Selectors"))
+    for selector in examples.splitlines():
+        selectors.parse(selector)
+    for value, _ in table("Inputs"):
+        values.parse(value)
+    durations = re.findall(r"`(\d\w*)`", below(page, "Durations"))
+    assert [parse_duration(each) for each in durations] == [90, 90, 300, 5400, 0.25, 172_800]
+
+
+def test_what_up_prints_to_be_tried_is_what_the_readme_has() -> None:
+    (block,) = (each for each in BLOCK.findall((ROOT / "README.md").read_text()) if "twinline doctor" in each)
+    commands = [line for line in block.splitlines() if not line.startswith("export ")]
+    assert commands == [command.format(examples="examples") for command in up.TOUR]
 
 
 @pytest.mark.parametrize(

@@ -75,9 +75,9 @@ class Suite:
         assert done.code == 0, f"{arguments} exited with {done.code}: {done.errors}{done.text}"
         return done
 
-    def start(self) -> None:
-        """Start it and wait until it answers."""
-        command = [*TWINLINE, "up", "--home", str(self.home), "--port", "0"]
+    def start(self, *options: str) -> None:
+        """Start it and wait until it answers: on the ports it had, or on free ones, unless `options` say more."""
+        command = [*TWINLINE, "up", "--home", str(self.home), *(options or ("--port", "0"))]
         with self.said.open("ab") as said:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
         asyncio.run(eventually(self._answers, within=START_LIMIT))

@@ -41,12 +41,39 @@ def test_a_suite_that_does_not_run_is_explained(elsewhere: Path) -> None:
     assert "nothing answers on 127.0.0.1:1" in done.text
 
 
+def test_a_name_that_nothing_has_is_explained(elsewhere: Path) -> None:
+    (elsewhere / "client" / "address").write_text("nowhere.invalid:7400\n")
+    done = twinline(elsewhere, "keys", "list")
+    assert (done.code, done.errors.count("\n")) == (6, 1)
+    assert "nothing answers on nowhere.invalid:7400; start the suite" in done.errors
+
+
 def test_a_wrong_token_is_told_from_a_dead_service(elsewhere: Path) -> None:
     (elsewhere / "client" / "token").write_text("not-a-token\n")
     done = twinline(elsewhere, "doctor", "-o", "json")
     assert done.code == 3
     assert verdicts(done)["token"] is False
     assert verdicts(done)["keys"] is True
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "what"),
+    [
+        ("token", b"\xff\xfe\n", "token holds no token"),
+        ("token", b"two words\n", "token holds no token"),
+        ("address", b"somewhere out there\n", "address holds no address (host:port)"),
+        ("address", b"", "address holds no address (host:port)"),
+    ],
+)
+def test_a_spoilt_file_is_named_by_the_doctor_and_by_every_command(
+    elsewhere: Path, name: str, content: bytes, what: str
+) -> None:
+    (elsewhere / "client" / name).write_bytes(content)
+    done = twinline(elsewhere, "keys", "list")
+    assert (done.code, done.errors.count("\n")) == (6, 1)
+    assert f"{what}; start the suite again" in done.errors
+    diagnosed = twinline(elsewhere, "doctor")
+    assert (diagnosed.code, what in diagnosed.text) == (6, True)
 
 
 def test_another_suite_on_the_port_is_not_trusted(elsewhere: Path, authority: Certificates) -> None:

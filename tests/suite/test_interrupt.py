@@ -85,7 +85,7 @@ def test_steps_are_watched_as_yaml_documents_and_waiting_ends_in_words(suite: Su
         assert watching.stdout.readline() == b"---\n"
         assert watching.stdout.readline() == b"server: web-2\n"
         watching.send_signal(signal.SIGINT)
-    assert (launching.returncode, b"they go on; see them with `twinline servers watch web-2`" in seen) == (130, True)
+    assert (launching.returncode, b"web-2 goes on; see it with `twinline servers watch web-2`" in seen) == (130, True)
     suite.good("servers", "terminate", "web-2", "--wait")
 
 

@@ -7,7 +7,7 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import grpc.aio
 import pytest
 
 from tests.peers.eventually import eventually
-from tests.suite.running import environment, running
+from tests.suite.running import environment, running, twinline
 from twinline_cli import home as client_home
 from twinline_kit.client import api_channel
 from twinline_suite.demo import processes
@@ -73,11 +73,11 @@ def free_addresses(count: int) -> list[str]:
 
 
 @contextlib.contextmanager
-def started(folder: Path, environment: Mapping[str, str]) -> Iterator[None]:
-    """The four processes, started in an order that none of them asks for."""
+def started(folder: Path, environment: Mapping[str, str], services: Sequence[str] = SERVICES) -> Iterator[None]:
+    """The processes of `services`, started in an order that none of them asks for."""
     children = []
     try:
-        for service in reversed(SERVICES):
+        for service in reversed(services):
             command = [sys.executable, "-m", f"twinline_{service}"]
             with (folder / f"{service}.log").open("wb") as log:
                 children.append(subprocess.Popen(command, env={**os.environ, **environment}, stderr=log))
@@ -122,3 +122,20 @@ async def test_the_main_job_runs_on_four_processes_that_are_set_as_the_page_for_
     assert [server["states"][-1]["state"] for server in record.servers] == ["TERMINATED"] * 3
     assert record.stranded is not None
     assert record.stranded.resumed
+
+
+async def test_an_address_of_one_service_is_told_from_that_of_all(tmp_path: Path, home: Path) -> None:
+    variables = documented(home)
+    address = variables["TWINLINE_KEYS_API_LISTEN"]
+    (home / "client" / "address").write_text(f"{address}\n")
+    with started(tmp_path, variables, ["keys"]):
+        await eventually(lambda: serves(tmp_path, "keys"), within=30)
+        assert twinline(home, "keys", "list").code == 0
+        refused = twinline(home, "servers", "list")
+        diagnosed = twinline(home, "doctor")
+    said = (
+        f"{address} is not all of Twinline, or an older one: it has no twinline.launcher.v1.ServerService/ListServers"
+    )
+    assert (refused.code, refused.errors) == (6, f"twinline: {said}; name the address of a whole suite\n")
+    assert diagnosed.code == 6
+    assert f"{address} is not all of Twinline: it has no twinline.launcher.v1." in diagnosed.text

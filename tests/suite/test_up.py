@@ -1,5 +1,6 @@
 """A suite on its home: one at a time, on its ports, and again with all it knew."""
 
+import re
 import shutil
 import signal
 import socket
@@ -13,6 +14,7 @@ import pytest
 from tests.peers.postgres import Server
 from tests.suite.running import Suite, running, twinline
 from twinline_suite.demo import processes
+from twinline_suite.home import Ports, opened
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -35,6 +37,57 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
     assert refused.errors.startswith(f"twinline: 127.0.0.1:{port} is in use")
     assert refused.errors.endswith("or choose another port with --port\n")
     assert refused.errors.count("\n") == 1
+
+
+def test_a_mesh_port_in_use_is_named_by_its_option(tmp_path: Path) -> None:
+    (api,) = _free_ports(1)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        mesh = other.getsockname()[1]
+        with opened(tmp_path / "home") as home:
+            home.issue_certificates()
+            home.keep_ports(Ports(api, mesh))
+        refused = twinline(tmp_path / "home", "up", "--home", tmp_path / "home")
+    assert (refused.code, refused.errors.count("\n")) == (3, 1)
+    assert refused.errors.startswith(f"twinline: 127.0.0.1:{mesh} is in use")
+    assert refused.errors.endswith("or choose another port with --mesh-port\n")
+
+
+def test_agents_find_a_suite_whose_api_moved_and_are_lost_when_the_mesh_does(tmp_path: Path, examples: Path) -> None:
+    api, mesh = _free_ports(2)
+    with running(tmp_path / "home") as suite:
+        suite.good("apply", "-f", examples / "catalog.yaml", "-f", examples / "site.yaml")
+        suite.good("servers", "launch", "web-2", "--wait")
+        suite.stop()
+        suite.start("--port", str(api))
+        assert (suite.home / "client" / "address").read_text() == f"127.0.0.1:{api}\n"
+        suite.good("run", "-c", "true", "--on", "name:web-2")
+        assert "agents launched before" not in suite.said.read_text()
+        suite.stop()
+        suite.start("--mesh-port", str(mesh))
+        assert re.search(rf"agents launched before know port \d+ and do not find {mesh}: ", suite.said.read_text())
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [probe.getsockname()[1] for probe in probes]
+
+
+def test_the_home_is_named_for_the_next_terminal_though_this_one_knows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TWINLINE_HOME", str(tmp_path / "home"))
+    with running(tmp_path / "home") as suite:
+        assert f"  export TWINLINE_HOME={tmp_path / 'home'}\n" in suite.said.read_text()
+
+
+def test_a_lost_sealing_key_is_to_be_restored(tmp_path: Path) -> None:
+    with running(tmp_path / "home") as suite:
+        suite.stop()
+        (suite.home / "tokens" / "kek").unlink()
+        refused = suite("up", "--home", suite.home)
+        assert (refused.code, refused.errors.count("\n")) == (3, 1)
+        assert "tokens/kek cannot be read: no such file or directory; restore it from your backup" in refused.errors
 
 
 def test_what_it_prints_can_be_typed_where_twinline_is_not_found(
@@ -78,11 +131,12 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_it_stops_cleanly_and_starts_again_where_it_was(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_it_stops_cleanly_and_starts_again_where_it_was(tmp_path: Path, number: int) -> None:
     with running(tmp_path / "home") as suite:
         suite.good("keys", "create", "kept")
         address = (suite.home / "client" / "address").read_text()
-        assert suite.stop(signal.SIGTERM) == 0
+        assert suite.stop(number) == 0
         assert suite("keys", "list").code == 6
         suite.start()
         assert [key["name"] for key in suite.good("keys", "list", "-o", "json").data] == ["kept"]

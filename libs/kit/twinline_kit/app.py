@@ -31,7 +31,7 @@ S = TypeVar("S", bound=ServiceSettings)
 
 
 def run_app(settings: type[S], build: Callable[[S], AbstractAsyncContextManager[App]]) -> None:
-    """All that a service's `__main__` does: settings, logs, telemetry, loop, `build`, serve until SIGTERM or SIGINT.
+    """All that a service's `__main__` does: settings, logs, telemetry, loop, `build`, serve until a stop signal.
 
     What cannot start says why on standard error and exits with status 1.
     """
@@ -48,7 +48,7 @@ def run_app(settings: type[S], build: Callable[[S], AbstractAsyncContextManager[
 
 
 async def _serve(settings: S, build: Callable[[S], AbstractAsyncContextManager[App]]) -> None:
-    """Build, serve, and do the background work until SIGTERM or SIGINT."""
+    """Build, serve, and do the background work until SIGTERM, SIGINT or SIGHUP."""
     with stop_signals() as stopped:
         async with (
             build(settings) as app,
@@ -74,9 +74,14 @@ async def working(background: Sequence[Background]) -> AsyncIterator[None]:
 
 @contextmanager
 def stop_signals() -> Iterator[asyncio.Event]:
-    """An event that the first SIGTERM or SIGINT sets; the second one does what it does by default."""
+    """An event that the first SIGTERM, SIGINT or SIGHUP sets; the second one does what it does by default.
+
+    A SIGHUP that is ignored, as below nohup, stays so.
+    """
     loop, stopped = asyncio.get_running_loop(), asyncio.Event()
-    numbers = (signal.SIGTERM, signal.SIGINT)
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
 
     def release() -> None:
         for number in numbers:

@@ -70,8 +70,9 @@ def _is_loopback(address: str) -> bool:
 class _Call:
     """A call in flight that raises kit errors. All else is the inner call's."""
 
-    def __init__(self, inner: Any, span: Span | None) -> None:
+    def __init__(self, inner: Any, method: str, span: Span | None) -> None:
         self._inner = inner
+        self._method = method
         self._span = span
 
     def __getattr__(self, name: str) -> Any:
@@ -83,7 +84,7 @@ class _Call:
             return (yield from self._inner.__await__())
         except grpc.RpcError as error:
             code = error.code()
-            raise from_rpc_error(error) from error
+            raise from_rpc_error(error, self._method) from error
         finally:
             if self._span is not None:
                 telemetry.record_code(self._span, code.name, failed=code is not grpc.StatusCode.OK)
@@ -129,7 +130,7 @@ class _Call:
     async def _explain(self, error: BaseException) -> None:
         """Raise what `error` means to our caller."""
         if isinstance(error, grpc.RpcError):
-            raise from_rpc_error(error) from error
+            raise from_rpc_error(error, self._method) from error
         if isinstance(error, asyncio.InvalidStateError) and self._inner.done():
             raise await self._ending() from error
         raise error
@@ -162,8 +163,8 @@ class _Method:
         call = self._inner(*request, timeout=timeout, metadata=metadata, **others)
         if span is not None and self._deadline is None:
             call.add_done_callback(lambda _: span.end())  # a stream: nobody need read it to its end
-            return _Call(call, None)
-        return _Call(call, span)
+            return _Call(call, self._method, None)
+        return _Call(call, self._method, span)
 
 
 class _Channel(grpc.aio.Channel):

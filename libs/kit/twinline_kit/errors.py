@@ -51,6 +51,9 @@ class Error(Exception):
     code: ClassVar[StatusCode] = StatusCode.INTERNAL
     reason: str = "INTERNAL"
 
+    is_ours: bool = True
+    """False when no service of ours raised it: the transport did, or a program that is not Twinline."""
+
     message: str
     metadata: dict[str, str]
     violations: tuple[Violation, ...]
@@ -190,19 +193,27 @@ def to_status(error: Error) -> grpc.Status:
     return plain
 
 
-def from_rpc_error(error: grpc.RpcError) -> Error:
-    """The error a failed call stands for: the very class that was raised when we know its reason, else one by code."""
+def from_rpc_error(error: grpc.RpcError, method: str = "") -> Error:
+    """The error a failed call of `method` stands for: the very class that was raised when we know its reason, else one
+    by code."""
     code, text = error.code(), error.details() or ""
     details = _details(error)
     info = _find(details, error_details_pb2.ErrorInfo())
-    cls = _BY_CODE.get(code, Internal)
     if info is None or info.domain != DOMAIN:
-        if code is StatusCode.INTERNAL and text == _BROKEN_WRITE:
-            return Unavailable("the stream broke while we wrote to it")
-        return cls(text or f"the peer answered {code.name}")
+        foreign = _foreign(code, text, method)
+        foreign.is_ours = False
+        return foreign
     known = _registry.get(info.reason)
-    made_by = known if known and known.code is code else cls
+    made_by = known if known and known.code is code else _BY_CODE.get(code, Internal)
     return _rebuild(made_by, info.reason, text, dict(info.metadata), _violations(details))
+
+
+def _foreign(code: StatusCode, text: str, method: str) -> Error:
+    if code is StatusCode.INTERNAL and text == _BROKEN_WRITE:
+        return Unavailable("the stream broke while we wrote to it")
+    if code is StatusCode.UNIMPLEMENTED and method:
+        return Unimplemented(f"the peer has no {method}", method=method)
+    return _BY_CODE.get(code, Internal)(text or f"the peer answered {code.name}")
 
 
 def _rebuild(

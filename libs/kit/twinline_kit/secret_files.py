@@ -26,7 +26,8 @@ def read(path: Path) -> str:
             content = file.read()
     except OSError as error:
         raise SecretFileUnusable(
-            f"secret file {path} cannot be read: {error.strerror or error}", file=str(path)
+            f"secret file {path} cannot be read: {(error.strerror or str(error)).lower()}; restore it from your backup",
+            file=str(path),
         ) from error
     if mode & TOO_OPEN:
         raise SecretFileUnusable(

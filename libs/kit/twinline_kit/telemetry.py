@@ -3,11 +3,13 @@
 Metrics: a service makes its instruments at import with `meter()`; without an endpoint they do nothing.
 """
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import grpc
 from opentelemetry import metrics, propagate, trace
 from opentelemetry.trace import Span, SpanKind, StatusCode
 
@@ -24,39 +26,53 @@ METRICS_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_
 TRACEPARENT = "traceparent"
 
 _EXPORT_LIMIT = 3.0
-"""Seconds for one export. The last one is waited for when a command ends, so a receiver that hangs must not hold it."""
+"""Seconds for one export. The last one is waited for at the end, so a receiver that hangs must not hold it."""
+_COMMAND_LIMIT = 1.0
+"""The same for a command, whose end a person waits for."""
 
 # The API's own providers are one a process too, and can be set only once.
 _installed: "list[TracerProvider]" = []
 _metering: "list[MeterProvider]" = []
 
 
-def start(service: str) -> None:
-    """Send spans and metrics of this process to the OTLP endpoint in the environment; without one do nothing."""
+def start(service: str, *, is_command: bool = False) -> None:
+    """Send spans and metrics of this process to the OTLP endpoint in the environment; without one do nothing.
+
+    A command tries once, and is silent when nobody receives.
+    """
+    if is_command:
+        # Without any handler, Python itself would write warnings to standard error.
+        logging.getLogger("opentelemetry").addHandler(logging.NullHandler())
+    how = _once() if is_command else {"timeout": _EXPORT_LIMIT}
     if not _installed and any(os.environ.get(name) for name in ENDPOINTS):
-        _start_traces(f"twinline-{service}")
+        _start_traces(f"twinline-{service}", how)
     if not _metering and any(os.environ.get(name) for name in METRICS_ENDPOINTS):
-        _start_metrics(f"twinline-{service}")
+        _start_metrics(f"twinline-{service}", how)
 
 
-def _start_traces(name: str) -> None:
+def _once() -> dict[str, Any]:
+    """How an exporter is told not to try again: the codes after which it would are none that a receiver answers."""
+    return {"timeout": _COMMAND_LIMIT, "retryable_error_codes": [grpc.StatusCode.OK]}
+
+
+def _start_traces(name: str, how: Mapping[str, Any]) -> None:
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import SERVICE_NAME, Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     provider = TracerProvider(resource=Resource.create({SERVICE_NAME: name}))
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(timeout=_EXPORT_LIMIT)))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(**how)))
     install(provider)
 
 
-def _start_metrics(name: str) -> None:
+def _start_metrics(name: str, how: Mapping[str, Any]) -> None:
     from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
     from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 
-    reader = PeriodicExportingMetricReader(OTLPMetricExporter(timeout=_EXPORT_LIMIT))
+    reader = PeriodicExportingMetricReader(OTLPMetricExporter(**how))
     provider = MeterProvider([reader], Resource.create({SERVICE_NAME: name}))
     metrics.set_meter_provider(provider)
     _metering.append(provider)

@@ -1,7 +1,13 @@
 """Spans of calls between processes, as an exporter sees them."""
 
+import asyncio
 import subprocess
 import sys
+from subprocess import PIPE
+from typing import Any
+
+import grpc.aio
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as rpc
 
 CODE = """
 import asyncio, sys
@@ -39,6 +45,37 @@ asyncio.run(main())
 for span in exporter.get_finished_spans():
     print(span.name.rpartition("/")[2], span.kind.name, format(span.context.trace_id, "x"))
 """
+
+
+COMMAND = """
+from twinline_kit import telemetry
+telemetry.start("test", is_command=True)
+with telemetry.tracer().start_as_current_span("x"): pass
+telemetry.stop()
+"""
+
+
+class Refusing(rpc.TraceServiceServicer):
+    """A receiver that takes nothing."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def Export(self, request: Any, context: Any) -> None:
+        self.asked += 1
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "not now")
+
+
+async def test_a_command_asks_a_receiver_once_and_says_nothing_of_it() -> None:
+    server, refusing = grpc.aio.server(), Refusing()
+    endpoint = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    rpc.add_TraceServiceServicer_to_server(refusing, server)  # type: ignore[no-untyped-call]
+    await server.start()
+    environment = {"PYTHONPATH": ":".join(filter(None, sys.path)), "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": endpoint}
+    command = await asyncio.create_subprocess_exec(sys.executable, "-c", COMMAND, env=environment, stderr=PIPE)
+    _, said = await command.communicate()
+    await server.stop(None)
+    assert (command.returncode, refusing.asked, said) == (0, 1, b"")
 
 
 def test_calls_are_traced_across_the_wire_and_health_checks_not(tmp_path: object) -> None:

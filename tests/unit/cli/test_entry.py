@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 # Ctrl-C comes while the command's modules are loaded.
 INTERRUPTED = """
 import os, signal, sys
@@ -38,3 +40,19 @@ def test_a_full_disk_behind_standard_output_is_told_as_one() -> None:
         done = subprocess.run(command, check=False, stdout=full, stderr=subprocess.PIPE, timeout=30)
     said = b"twinline: standard output cannot be written: no space left on device\n"
     assert (done.returncode, done.stderr) == (4, said)
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+def test_a_standard_stream_that_is_closed_leads_nowhere(closed: str) -> None:
+    command = ["sh", "-c", f'exec "$0" -m twinline_cli --help {closed}', sys.executable]
+    done = subprocess.run(command, check=False, capture_output=True, timeout=30)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("arguments", ["credentials set A", "keys upload-material k"])
+def test_a_secret_from_a_closed_standard_input_is_an_empty_one(arguments: str, tmp_path: Path) -> None:
+    command = ["sh", "-c", f'exec "$0" -m twinline_cli {arguments} <&-', sys.executable]
+    environment = {**os.environ, "TWINLINE_HOME": str(tmp_path)}
+    done = subprocess.run(command, check=False, capture_output=True, env=environment, timeout=30)
+    assert done.returncode == 2
+    assert done.stderr.endswith(b" is empty; give it on standard input or as a file\n")

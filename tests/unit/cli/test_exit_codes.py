@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
+from grpc import StatusCode
+from grpc.aio import AioRpcError, Metadata
 
 from twinline.executor.v1 import runs_pb2 as pb
 from twinline_cli.errors import CliError, ExitCode, report
@@ -54,6 +56,14 @@ def test_an_error_is_one_line_and_a_code(
 ) -> None:
     assert report(error) is code
     assert capsys.readouterr().err == f"twinline: {error.message}\n"
+
+
+def test_a_connection_that_broke_leaves_the_outcome_open(capsys: pytest.CaptureFixture[str]) -> None:
+    broken = errors.from_rpc_error(AioRpcError(StatusCode.CANCELLED, Metadata(), Metadata(), "Cancelling all calls"))
+    assert report(broken) is ExitCode.UNKNOWN
+    assert capsys.readouterr().err == (
+        "twinline: the suite went away before it answered; look whether it was done when it is back\n"
+    )
 
 
 def test_a_bug_is_one_line_and_its_traceback_in_a_file(

@@ -56,6 +56,8 @@ def test_texts_stay_as_they_are_written(read: Read) -> None:
         ("kind: ServerTemplate\nname: t\nboot:\n- {scrip: a}\n", "it.yaml:4: a script reference has no field scrip"),
         ("# nothing\n", "has no documents"),
         ("kind: Deployment\nname:\n", "it.yaml:2: want a text here"),
+        ('kind: Deployment\nname: "\\ud800"\n', "it.yaml:2: this text has half of a character"),
+        (f"{SERVER}---\n{SERVER}", "it.yaml:7: Server web is given at "),
     ],
 )
 def test_what_is_wrong_is_told_with_its_line(read: Read, text: str, why: str) -> None:

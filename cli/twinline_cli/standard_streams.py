@@ -1,4 +1,4 @@
-"""Standard output that can fail: a full disk behind it is told as what it is."""
+"""Standard streams that are closed, or fail: a full disk behind standard output is told as what it is."""
 
 import os
 import sys
@@ -24,6 +24,17 @@ class _Output(FileIO):
             forget(self.fileno())
             why = (error.strerror or str(error)).lower()
             raise OutputUnwritable(f"standard output cannot be written: {why}", ExitCode.UNKNOWN) from error
+
+
+def open_closed() -> None:
+    """Let every standard stream that whoever started us closed lead nowhere: else the next file takes its place."""
+    for descriptor, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # The lowest number that is free is given, and all below it are open.
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, open(nowhere, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - for good
 
 
 def install() -> None:
