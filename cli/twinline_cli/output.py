@@ -81,11 +81,11 @@ def write_table(columns: Sequence[Column[Any]], items: Sequence[Any]) -> None:
 def emit(data: Any, form: Format) -> None:
     """Print data for programs. A list is one line an item in jsonl."""
     if form is Format.YAML:
-        yaml.safe_dump(data, sys.stdout, sort_keys=False, allow_unicode=True)
+        yaml.safe_dump(data, sys.stdout, sort_keys=False, allow_unicode=not _at_terminal())
     elif form is Format.JSONL:
         emit_lines(data if isinstance(data, list) else [data])
     else:
-        sys.stdout.write(f"{json.dumps(data, indent=2, ensure_ascii=False)}\n")
+        sys.stdout.write(f"{json.dumps(data, indent=2, ensure_ascii=_at_terminal())}\n")
 
 
 def emit_each(items: Iterable[Any], form: Format) -> None:
@@ -94,15 +94,20 @@ def emit_each(items: Iterable[Any], form: Format) -> None:
         emit_lines(items)
         return
     for item in items:
-        yaml.safe_dump(item, sys.stdout, sort_keys=False, allow_unicode=True, explicit_start=True)
+        yaml.safe_dump(item, sys.stdout, sort_keys=False, allow_unicode=not _at_terminal(), explicit_start=True)
         sys.stdout.flush()
 
 
 def emit_lines(items: Iterable[Any]) -> None:
     """One line of JSON an item, at once: for what comes bit by bit."""
     for item in items:
-        sys.stdout.write(f"{json.dumps(item, ensure_ascii=False)}\n")
+        sys.stdout.write(f"{json.dumps(item, ensure_ascii=_at_terminal())}\n")
         sys.stdout.flush()
+
+
+def _at_terminal() -> bool:
+    """Whether what is printed can do something: a terminal obeys control characters that hosts put into texts."""
+    return sys.stdout.isatty()
 
 
 def when(time: Timestamp) -> str:

@@ -1,6 +1,7 @@
 """What reaches a terminal and what reaches a program."""
 
 import json
+import sys
 
 import pytest
 import yaml
@@ -8,7 +9,7 @@ import yaml
 from twinline.keys.v1 import cloud_keys_pb2 as pb
 from twinline_cli import keys, terminal
 from twinline_cli.formats import Format
-from twinline_cli.output import show_list, show_one
+from twinline_cli.output import emit, show_list, show_one
 
 KEY = pb.CloudKey(id="key-1", name="web", fingerprint="SHA256:abc")
 
@@ -64,3 +65,17 @@ def test_an_empty_list_tells_a_person_what_to_do_and_a_program_nothing(capsys: p
 def test_every_format_shows_one_thing(form: Format, capsys: pytest.CaptureFixture[str]) -> None:
     show_one(KEY, keys.DETAILS, form)
     assert "SHA256:abc" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("form", [Format.JSON, Format.JSONL, Format.YAML])
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_terminal_gets_no_character_that_it_might_obey(
+    form: Format, terminal: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    emit({"text": "näme \u009b31m \u202e"}, form)
+    out = capsys.readouterr().out
+    assert ("\u202e" in out, "ä" in out) == (not terminal, not terminal)
+    assert "\u009b" not in out or not terminal
+    read = yaml.safe_load if form is Format.YAML else json.loads
+    assert read(out) == {"text": "näme \u009b31m \u202e"}
