@@ -60,7 +60,7 @@ def _app(settings: Settings, engine: sa.Engine, keys: grpc.aio.Channel, gateway:
     dispatcher = Dispatcher(
         replica, owners=OwnerStore(engine), scripts=scripts, recorder=recorder,
         credentials=Credentials(keys, runs, recorder, unknown_after=settings.unknown_after),
-        ssh=SshLine(targets, recorder, Signer(keys), settings),
+        ssh=SshLine(targets, recorder, Signer(keys, remembered=settings.ssh_key_known), settings),
         agents=AgentLine(gateway, replica, runs, recorder, settings),
         settings=settings, clock=clock.now,
     )  # fmt: skip

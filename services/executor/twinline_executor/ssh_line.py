@@ -15,7 +15,7 @@ from twinline_executor.settings import Settings
 from twinline_executor.signer import Signer
 from twinline_executor.ssh_attendance import Attendance
 from twinline_executor.ssh_connections import COMMAND_TIMEOUT, Connections, Kept
-from twinline_executor.ssh_login import Endpoint, LineDown, host_key_line, log_in
+from twinline_executor.ssh_login import Endpoint, LineDown, host_key_line, log_in, may_go_on
 from twinline_executor.states import Event
 from twinline_executor.store.targets import TargetStore
 from twinline_journal import cancel_command
@@ -40,6 +40,7 @@ class SshLine:
         self._group = asyncio.TaskGroup()
         self._connections = Connections(
             self._dial,
+            self._admit,
             at_most=settings.ssh_connections,
             opening_at_most=settings.ssh_connecting,
             idle=settings.ssh_idle,
@@ -148,6 +149,9 @@ class SshLine:
                 log.exception("a target could not be read, will retry", extra={"target": target_id})
                 await asyncio.sleep(_pause(failures))
 
+    async def _admit(self, endpoint: Endpoint) -> None:
+        await may_go_on(endpoint, self._signer)
+
     async def _dial(self, endpoint: Endpoint) -> asyncssh.SSHClientConnection:
         connection = await log_in(
             endpoint, self._signer,
@@ -195,7 +199,7 @@ class SshLine:
 
     async def _told_to_cancel(self, task: ActiveTask, endpoint: Endpoint) -> bool:
         command = cancel_command(task.id)
-        async with self._connections.channel(endpoint) as kept:
+        async with self._connections.channel(endpoint, new_work=False) as kept:
             done = await kept.connection.run(command, check=False, timeout=COMMAND_TIMEOUT, encoding=None)
         return done.exit_status == 0
 
