@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import asyncssh
 
@@ -53,16 +53,17 @@ class SshLine:
             self._group.create_task(self._connections.run())
             await asyncio.Event().wait()
 
-    async def carry(self, tasks: Iterable[ActiveTask]) -> None:
+    async def endpoints(self, tasks: Iterable[ActiveTask]) -> dict[str, Endpoint]:
+        """Where the tasks' targets are, by target id; those that cannot be reached by SSH are left out."""
+        found = await asyncio.to_thread(self._targets.find, [task.target_id for task in tasks])
+        return {target.id: endpoint for target in found.values() if (endpoint := _endpoint(target.id, target))}
+
+    def carry(self, tasks: Iterable[ActiveTask], endpoints: Mapping[str, Endpoint]) -> None:
         """Take these tasks to their hosts, or follow those that are there."""
-        waiting = list(tasks)
-        found = await asyncio.to_thread(self._targets.find, [task.target_id for task in waiting])
-        for task in waiting:
-            if task.settled or task.id in self._carried:
-                continue
-            target = found.get(task.target_id)
-            endpoint = _endpoint(task.target_id, target) if target else None
-            self._carried[task.id] = self._group.create_task(self._carry(task, endpoint))
+        for task in tasks:
+            if not task.settled and task.id not in self._carried:
+                carrying = self._carry(task, endpoints.get(task.target_id))
+                self._carried[task.id] = self._group.create_task(carrying)
 
     def cancel(self, task: ActiveTask) -> None:
         """End a task on its host, or see that it never starts."""
