@@ -57,16 +57,16 @@ def _app(settings: Settings, engine: sa.Engine, keys: grpc.aio.Channel, gateway:
     targets, scripts, runs, output = TargetStore(engine), ScriptStore(engine), RunStore(engine), OutputStore(engine)
     bell = Bell()
     recorder = Recorder(ResultStore(engine, replica), output, bell, clock=clock.now, max_output=settings.max_output)
+    credentials = Credentials(keys, runs, recorder, unknown_after=settings.unknown_after)
     dispatcher = Dispatcher(
-        replica, owners=OwnerStore(engine), scripts=scripts, recorder=recorder,
-        credentials=Credentials(keys, runs, recorder, unknown_after=settings.unknown_after),
+        replica, owners=OwnerStore(engine), scripts=scripts, recorder=recorder, credentials=credentials,
         ssh=SshLine(targets, recorder, Signer(keys, remembered=settings.ssh_key_known), settings),
         agents=AgentLine(gateway, replica, runs, recorder, settings),
         settings=settings, clock=clock.now,
     )  # fmt: skip
     planner = Planner(scripts, targets, replica)
     services = _services(
-        RunService(runs, planner, dispatcher, Watching(runs, output, bell), clock=clock.now),
+        RunService(runs, planner, credentials, dispatcher, Watching(runs, output, bell), clock=clock.now),
         TargetService(targets, clock=clock.now),
         ScriptService(scripts, clock=clock.now),
     )

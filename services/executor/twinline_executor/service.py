@@ -10,6 +10,7 @@ import grpc.aio
 from twinline.executor.v1 import runs_pb2 as pb
 from twinline.executor.v1 import runs_pb2_grpc as rpc
 from twinline_executor import convert
+from twinline_executor.credentials import Credentials
 from twinline_executor.dispatcher import Dispatcher
 from twinline_executor.planner import Planner, check_request_id
 from twinline_executor.rows import Run, Task
@@ -29,10 +30,12 @@ class RunService(rpc.RunServiceServicer):
     """One script on one or many targets."""
 
     def __init__(
-        self, runs: RunStore, planner: Planner, dispatcher: Dispatcher, watching: Watching, *, clock: Clock
-    ) -> None:
+        self, runs: RunStore, planner: Planner, credentials: Credentials, dispatcher: Dispatcher, watching: Watching,
+        *, clock: Clock,
+    ) -> None:  # fmt: skip
         self._runs = runs
         self._planner = planner
+        self._credentials = credentials
         self._dispatcher = dispatcher
         self._watching = watching
         self._clock = clock
@@ -92,10 +95,12 @@ class RunService(rpc.RunServiceServicer):
         return await self._answer(await to_thread(self._runs.get, request.run))
 
     async def _plan(self, request: pb.StartRunRequest, run_id: str) -> tuple[Run, list[Task]]:
-        return await to_thread(
+        run, tasks = await to_thread(
             self._planner.plan, request, run_id=run_id, started_by=caller().name,
             traceparent=telemetry.current_traceparent(), at=self._clock(),
         )  # fmt: skip
+        await self._credentials.check(run)
+        return run, tasks
 
     async def _answer(self, run: Run) -> pb.Run:
         counts = await to_thread(self._runs.counts, [run.id])
