@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from twinline.executor.v1 import runs_pb2_grpc, scripts_pb2_grpc, targets_pb2_grpc
 from twinline_executor import access
 from twinline_executor.agent_line import AgentLine
-from twinline_executor.bell import Bell
+from twinline_executor.changes import Changes
 from twinline_executor.credentials import Credentials
 from twinline_executor.dispatcher import Dispatcher
 from twinline_executor.planner import Planner
@@ -55,8 +55,8 @@ async def build(settings: Settings) -> AsyncIterator[App]:
 def _app(settings: Settings, engine: sa.Engine, keys: grpc.aio.Channel, gateway: grpc.aio.Channel | None) -> App:
     replica = settings.replica or new_id("replica")
     targets, scripts, runs, output = TargetStore(engine), ScriptStore(engine), RunStore(engine), OutputStore(engine)
-    bell = Bell()
-    recorder = Recorder(ResultStore(engine, replica), output, bell, clock=clock.now, max_output=settings.max_output)
+    changes = Changes()
+    recorder = Recorder(ResultStore(engine, replica), output, changes, clock=clock.now, max_output=settings.max_output)
     credentials = Credentials(keys, runs, recorder, unknown_after=settings.unknown_after)
     dispatcher = Dispatcher(
         replica, owners=OwnerStore(engine), scripts=scripts, recorder=recorder, credentials=credentials,
@@ -66,7 +66,7 @@ def _app(settings: Settings, engine: sa.Engine, keys: grpc.aio.Channel, gateway:
     )  # fmt: skip
     planner = Planner(scripts, targets, replica)
     services = _services(
-        RunService(runs, planner, credentials, dispatcher, Watching(runs, output, bell), clock=clock.now),
+        RunService(runs, planner, credentials, dispatcher, Watching(runs, output, changes), clock=clock.now),
         TargetService(targets, clock=clock.now),
         ScriptService(scripts, clock=clock.now),
     )

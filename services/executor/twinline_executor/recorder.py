@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from twinline_executor.active import ActiveRun, ActiveTask
-from twinline_executor.bell import Bell
+from twinline_executor.changes import Changes
 from twinline_executor.reasons import TaskReason
 from twinline_executor.rows import Result
 from twinline_executor.states import ENDED, Event, RunState
@@ -45,10 +45,12 @@ class _Draft:
 class Recorder:
     """Collects changes and stores them. `on_stored` hears of each task written, `on_lost` of each left to another."""
 
-    def __init__(self, results: ResultStore, output: OutputStore, bell: Bell, *, clock: Clock, max_output: int) -> None:
+    def __init__(
+        self, results: ResultStore, output: OutputStore, changes: Changes, *, clock: Clock, max_output: int
+    ) -> None:
         self._results = results
         self._output = output
-        self._bell = bell
+        self._changes = changes
         self._clock = clock
         self._max_output = max_output
         self._dirty: dict[str, ActiveTask] = {}
@@ -198,7 +200,8 @@ class Recorder:
             self.on_stored(task)
         for (state, line), count in ended.items():
             _ENDED.add(count, {"state": state, "line": line})
-        self._bell.ring(touched)
+        self._changes.tell(touched)
+        self._changes.tell(result.task_id for result in results)
         self._runs_to_close |= {
             run_id: run for run_id, run in touched.items() if (run.waiting == 0) != run.closed or not run.tasks
         }
@@ -214,7 +217,7 @@ class Recorder:
                 await asyncio.sleep(backoff(1))
             else:
                 run.closed = state is not RunState.RUNNING
-        self._bell.ring(closing)
+        self._changes.tell(closing)
 
     def _store_rest(self) -> None:
         """The last batch of a replica that stops: without a thread, for nobody waits any more."""
