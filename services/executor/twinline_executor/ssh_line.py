@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping
 import asyncssh
 
 from twinline_executor.active import ActiveTask
+from twinline_executor.host_keys import HostKeys
 from twinline_executor.reasons import TaskReason
 from twinline_executor.recorder import Recorder
-from twinline_executor.rows import Target
+from twinline_executor.rows import SeenHostKey, Target
 from twinline_executor.settings import Settings
 from twinline_executor.signer import Signer
 from twinline_executor.ssh_attendance import Attendance
@@ -31,6 +32,7 @@ class SshLine:
 
     def __init__(self, targets: TargetStore, recorder: Recorder, signer: Signer, settings: Settings) -> None:
         self._targets = targets
+        self._host_keys = HostKeys(targets)
         self._recorder = recorder
         self._signer = signer
         self._settings = settings
@@ -171,8 +173,7 @@ class SshLine:
         if endpoint.host_key or key is None:
             return
         seen = host_key_line(key)
-        where = (endpoint.target_id, endpoint.host, endpoint.port)
-        pinned = await asyncio.to_thread(self._targets.learn_host_key, *where, seen)
+        pinned = await self._host_keys.pin(SeenHostKey(endpoint.target_id, endpoint.host, endpoint.port, seen))
         if pinned and pinned.split()[:2] != seen.split():
             message = f"{endpoint.host} port {endpoint.port} shows another host key than a moment ago"
             raise LineDown(TaskReason.HOST_KEY_MISMATCH, message, passing=False)
