@@ -78,6 +78,7 @@ class Run:
     canceled: bool = False
     open: bool = True
     owner: str = ""
+    targets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

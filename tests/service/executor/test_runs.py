@@ -74,6 +74,12 @@ async def test_a_run_on_nothing_is_refused(executor: Executor, selector: str, er
         await executor.start("true", selector=selector)
 
 
+async def test_a_selection_of_what_nobody_has_says_what_there_is(executor: Executor, host: Sshd) -> None:
+    await executor.add_host(host)
+    with pytest.raises(SelectionEmpty, match="no target has tag role=wbe, there are role=web$"):
+        await executor.start("true", selector="tag:role=wbe")
+
+
 async def test_all_unknown_targets_are_named(executor: Executor, host: Sshd) -> None:
     await executor.add_host(host)
     with pytest.raises(TargetNotFound, match="web-8, web-9"):
@@ -83,7 +89,17 @@ async def test_all_unknown_targets_are_named(executor: Executor, host: Sshd) -> 
 async def test_a_target_is_found_by_id_and_counts_once(executor: Executor, host: Sshd) -> None:
     await executor.add_host(host)
     run = await executor.start("true", "web-1", "target-web-1")
-    assert (run.counts.total, run.selector) == (1, "name:web-1")
+    assert (run.counts.total, run.selector, list(run.targets)) == (1, "", ["web-1"])
+
+
+async def test_a_run_names_all_targets_that_it_was_given_and_takes_no_more_than_a_thousand(executor: Executor) -> None:
+    line = targets_pb2.SshLine(host="192.0.2.1", cloud_key="launch-key")
+    names = [f"web-{number:03}" for number in range(30)]
+    targets = [targets_pb2.Target(id=f"t-{name}", name=name, ssh=line) for name in names]
+    await executor.targets.ApplyTargets(targets_pb2.ApplyTargetsRequest(targets=targets))
+    assert (await executor.start("true", *names, validate_only=True)).targets == names
+    with pytest.raises(InvalidArgument, match="1001 targets are more than 1000 given one by one; give a selector"):
+        await executor.start("true", *(f"web-{number}" for number in range(1001)))
 
 
 async def test_a_run_tells_its_time_limit(executor: Executor, host: Sshd) -> None:

@@ -63,6 +63,7 @@ def test_runs_of_the_first_tables_go_on_where_their_tasks_are(engine: sa.Engine)
     with engine.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE runs DROP COLUMN changes")
         connection.exec_driver_sql("ALTER TABLE runs DROP COLUMN credentials")
+        connection.exec_driver_sql("ALTER TABLE runs DROP COLUMN targets")
         connection.exec_driver_sql("UPDATE tasks SET change = 70 WHERE id = 'task-1'")
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
     db.migrate(engine, "twinline_executor")
