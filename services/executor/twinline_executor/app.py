@@ -16,8 +16,9 @@ from twinline_executor.credentials import Credentials
 from twinline_executor.dispatcher import Dispatcher
 from twinline_executor.planner import Planner
 from twinline_executor.recorder import Recorder
-from twinline_executor.script_service import ScriptService
-from twinline_executor.service import RunService
+from twinline_executor.service.runs import RunService
+from twinline_executor.service.scripts import ScriptService
+from twinline_executor.service.targets import TargetService
 from twinline_executor.settings import Settings
 from twinline_executor.signer import Signer
 from twinline_executor.ssh_line import SshLine
@@ -27,7 +28,6 @@ from twinline_executor.store.results import ResultStore
 from twinline_executor.store.runs import RunStore
 from twinline_executor.store.scripts import ScriptStore
 from twinline_executor.store.targets import TargetStore
-from twinline_executor.target_service import TargetService
 from twinline_executor.watching import Watching
 from twinline_kit import clock, db
 from twinline_kit.app import App

@@ -27,7 +27,7 @@ Admit = Callable[[Endpoint], Awaitable[None]]
 Address = tuple[str, int, str, str]
 
 
-class Kept:
+class PooledConnection:
     """An open connection, how many use it, and what its host may forget."""
 
     def __init__(self, connection: asyncssh.SSHClientConnection) -> None:
@@ -78,8 +78,8 @@ class Connections:
         self._at_most = at_most
         self._idle = idle
         self._opening = asyncio.Semaphore(opening_at_most)
-        self._kept: dict[Address, list[Kept]] = {}
-        self._dialing: dict[tuple[Address, str], asyncio.Future[Kept]] = {}
+        self._kept: dict[Address, list[PooledConnection]] = {}
+        self._dialing: dict[tuple[Address, str], asyncio.Future[PooledConnection]] = {}
         self._count = 0
         self._freed = asyncio.Event()
         self._group = asyncio.TaskGroup()
@@ -100,7 +100,7 @@ class Connections:
                     kept.connection.abort()
 
     @asynccontextmanager
-    async def channel(self, endpoint: Endpoint, *, new_work: bool = True) -> AsyncIterator[Kept]:
+    async def channel(self, endpoint: Endpoint, *, new_work: bool = True) -> AsyncIterator[PooledConnection]:
         """A connection with room for one more channel, opened when there is none. Raises LineDown.
 
         Without `new_work`, such as to end what runs there, an open connection is taken without asking whether it may.
@@ -116,14 +116,14 @@ class Connections:
         finally:
             self._give_back(kept)
 
-    def _give_back(self, kept: Kept) -> None:
+    def _give_back(self, kept: PooledConnection) -> None:
         kept.users -= 1
         kept.idle_since = time.monotonic()
         if kept.retired and not kept.users:
             kept.connection.close()
         self._freed.set()
 
-    async def _take(self, endpoint: Endpoint, *, new_work: bool) -> Kept:
+    async def _take(self, endpoint: Endpoint, *, new_work: bool) -> PooledConnection:
         while True:
             if kept := self._open_one(endpoint, new_work=new_work):
                 kept.users += 1
@@ -139,13 +139,13 @@ class Connections:
                 kept.users += 1
                 return kept
 
-    def _open_one(self, endpoint: Endpoint, *, new_work: bool) -> Kept | None:
+    def _open_one(self, endpoint: Endpoint, *, new_work: bool) -> PooledConnection | None:
         for kept in self._kept.get(endpoint.address, ()):
             if kept.serves(endpoint) and kept.has_room() and not (new_work and kept.retired):
                 return kept
         return None
 
-    async def _admitted(self, endpoint: Endpoint, kept: Kept) -> None:
+    async def _admitted(self, endpoint: Endpoint, kept: PooledConnection) -> None:
         """Return when `kept`, which counts us among its users, may be used. An open one outlives no refusal."""
         try:
             await self._admit(endpoint)
@@ -163,7 +163,7 @@ class Connections:
             if not kept.users:
                 kept.connection.close()
 
-    def _dialed(self, endpoint: Endpoint) -> "asyncio.Future[Kept]":
+    def _dialed(self, endpoint: Endpoint) -> "asyncio.Future[PooledConnection]":
         """One attempt to connect, shared by all who wait for this address and pin the same host key."""
         attempt = self._dialing.get(_dial_key(endpoint))
         if attempt is None:
@@ -172,7 +172,7 @@ class Connections:
             self._group.create_task(self._open(endpoint, attempt))
         return attempt
 
-    async def _open(self, endpoint: Endpoint, attempt: "asyncio.Future[Kept]") -> None:
+    async def _open(self, endpoint: Endpoint, attempt: "asyncio.Future[PooledConnection]") -> None:
         try:
             await self._room()
             try:
@@ -181,7 +181,7 @@ class Connections:
             except BaseException:
                 self._gone()
                 raise
-            kept = Kept(connection)
+            kept = PooledConnection(connection)
             self._keep(endpoint, kept)
             attempt.set_result(kept)
         except LineDown as down:
@@ -196,11 +196,11 @@ class Connections:
             del self._dialing[_dial_key(endpoint)]
             attempt.cancel()
 
-    def _keep(self, endpoint: Endpoint, kept: Kept) -> None:
+    def _keep(self, endpoint: Endpoint, kept: PooledConnection) -> None:
         self._kept.setdefault(endpoint.address, []).append(kept)
         self._group.create_task(self._until_closed(endpoint.address, kept))
 
-    async def _until_closed(self, address: Address, kept: Kept) -> None:
+    async def _until_closed(self, address: Address, kept: PooledConnection) -> None:
         await kept.connection.wait_closed()
         some = self._kept[address]
         some.remove(kept)
@@ -217,7 +217,7 @@ class Connections:
             await self._freed.wait()
         self._count += 1
 
-    async def _dismiss(self, kept: Kept) -> None:
+    async def _dismiss(self, kept: PooledConnection) -> None:
         """Close a connection that nobody uses, if nobody came back to it while it was told what to forget."""
         await _say_goodbye([kept])
         if kept.users:
@@ -243,7 +243,7 @@ def _dial_key(endpoint: Endpoint) -> tuple[Address, str]:
     return endpoint.address, endpoint.host_key
 
 
-async def _say_goodbye(some: Sequence[Kept]) -> None:
+async def _say_goodbye(some: Sequence[PooledConnection]) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(PARTING):
             await asyncio.gather(*(kept.flush() for kept in some))

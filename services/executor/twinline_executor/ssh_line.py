@@ -15,7 +15,7 @@ from twinline_executor.rows import SeenHostKey, Target
 from twinline_executor.settings import Settings
 from twinline_executor.signer import Signer
 from twinline_executor.ssh_attendance import Attendance
-from twinline_executor.ssh_connections import COMMAND_TIMEOUT, Connections, Kept
+from twinline_executor.ssh_connections import COMMAND_TIMEOUT, Connections, PooledConnection
 from twinline_executor.ssh_login import Endpoint, LineDown, host_key_line, log_in, may_go_on
 from twinline_executor.states import Event
 from twinline_executor.store.targets import TargetStore
@@ -38,7 +38,7 @@ class SshLine:
         self._settings = settings
         self._carried: dict[str, asyncio.Task[None]] = {}
         self._canceling: dict[str, asyncio.Task[None]] = {}
-        self._keepers: dict[str, Kept] = {}
+        self._keepers: dict[str, PooledConnection] = {}
         self._group = asyncio.TaskGroup()
         self._connections = Connections(
             self._dial,

@@ -3,9 +3,6 @@
 from asyncio import to_thread
 from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import Any
-
-import grpc.aio
 
 from twinline.executor.v1 import runs_pb2 as pb
 from twinline.executor.v1 import runs_pb2_grpc as rpc
@@ -14,6 +11,7 @@ from twinline_executor.credentials import Credentials
 from twinline_executor.dispatcher import Dispatcher
 from twinline_executor.planner import Planner, check_request_id
 from twinline_executor.rows import Run, Task
+from twinline_executor.service import Context
 from twinline_executor.states import State
 from twinline_executor.store.runs import RunStore
 from twinline_executor.watching import Watching
@@ -22,8 +20,6 @@ from twinline_kit.auth import caller
 from twinline_kit.clock import Clock
 from twinline_kit.errors import InvalidArgument
 from twinline_kit.ids import new_id
-
-Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class RunService(rpc.RunServiceServicer):
