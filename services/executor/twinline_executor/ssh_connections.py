@@ -103,7 +103,7 @@ class Connections:
     async def channel(self, endpoint: Endpoint, *, new_work: bool = True) -> AsyncIterator[PooledConnection]:
         """A connection with room for one more channel, opened when there is none. Raises LineDown.
 
-        Without `new_work`, such as to end what runs there, an open connection is taken without asking whether it may.
+        Without `new_work`, such as to follow or end what runs there, an open connection is taken and nobody is asked.
         """
         try:
             async with asyncio.timeout(self._patience):

@@ -113,7 +113,7 @@ class SshLine:
     async def _attempt(self, task: ActiveTask, endpoint: Endpoint, *, again: bool) -> bool:
         """Use one channel until it ends: shall the task be delivered again?"""
         try:
-            async with self._connections.channel(endpoint) as kept:
+            async with self._connections.channel(endpoint, new_work=again or not task.accepted) as kept:
                 self._keepers[task.id] = kept
                 attendance = Attendance(task, kept, self._recorder, self._settings)
                 await attendance.attend(again=again)
