@@ -9,7 +9,7 @@ from twinline_kit.errors import Error, NotFound
 
 
 def near(name: str, known: Iterable[str]) -> str:
-    """`; did you mean X?` when something known is spelt nearly like `name`, else nothing. Nor when `name` is right."""
+    """`; did you mean X?` when something known is spelt nearly like `name`, and not the same; else nothing."""
     matches = get_close_matches(name, list(known), n=1)
     return f"; did you mean {matches[0]}?" if matches and matches[0] != name else ""
 

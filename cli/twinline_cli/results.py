@@ -29,6 +29,8 @@ FAILURES = (
 )
 """Counts of tasks that did not succeed, and what each alone makes the exit code."""
 
+MOST_NAMED = 3
+"""Targets given one by one that a run is shown with."""
 _WAITING = ("pending", "delivered", "running")
 
 
@@ -86,11 +88,18 @@ def took(task: pb.Task) -> str:
     return f"{seconds_between(task.start_time, task.end_time):.1f} s"
 
 
+def where(run: pb.Run) -> str:
+    """The selector of a run, or the first names of targets that were given one by one."""
+    if run.selector or len(run.targets) <= MOST_NAMED:
+        return run.selector or ", ".join(run.targets)
+    return f"{', '.join(run.targets[:MOST_NAMED])} and {len(run.targets) - MOST_NAMED} more"
+
+
 RUN_COLUMNS: list[Column[pb.Run]] = [
     Column("ID", lambda run: run.id),
     Column("STATE", run_state, is_state=True),
     Column("WHAT", what),
-    Column("ON", lambda run: run.selector),
+    Column("ON", where),
     Column("RESULT", lambda run: summary(run.counts)),
     Column("BY", lambda run: run.started_by),
     Column("STARTED", lambda run: when(run.create_time)),

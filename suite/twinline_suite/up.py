@@ -18,7 +18,7 @@ from twinline_cli.errors import say
 from twinline_cli.standard_streams import OutputUnwritable
 from twinline_cli.terminal import BOLD, colour
 from twinline_kit import logs, process, telemetry
-from twinline_kit.app import App, stop_signals, working
+from twinline_kit.app import App, stop_signals
 from twinline_kit.server import Bound, Listen, PortInUse, serving
 from twinline_kit.tls import Identity
 from twinline_suite import search_path, settings
@@ -65,11 +65,11 @@ async def _serve(home: Home, port: int | None, mesh_port: int | None) -> None:
         async with AsyncExitStack() as stack:
             apps = await _build(stack, home, listen)
             services = [service for app in apps for service in app.services]
+            background = [work for app in apps for work in app.background]
             with _naming_the_option(listen):
                 bound = await stack.enter_async_context(
-                    serving(listen, services, identity=identity, verifier=apps[0].verifier, grace=_GRACE)
+                    serving(listen, services, background, identity=identity, verifier=apps[0].verifier, grace=_GRACE)
                 )
-            await stack.enter_async_context(working([work for app in apps for work in app.background]))
             home.keep_ports(ports)
             home.publish(bound)
             _say(_summary(home, bound))

@@ -35,6 +35,14 @@ PACKAGES = (twinline_kit, *SERVICES, twinline_suite, twinline_cli)
 REASON = re.compile(r"`([A-Z][A-Z0-9_]+)`")
 TASKS = "Why a task did not start, or its end is not known"
 BLOCK = re.compile(r"^```\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+ANY_REASON = re.compile(r"\b[A-Z][A-Z0-9_]{3,}\b")
+RPC = re.compile(r"(?:^  //.*\n)+  rpc \w+", re.MULTILINE)
+NOT_ANSWERED = {
+    "CLEAR_MATERIAL_STORED", "SEALING_KEY_WRONG", "SECRET_FILE_UNUSABLE",  # a service does not start
+    "CREDENTIAL_MALFORMED", "INPUT_TOO_LARGE", "LAUNCH_REFUSED", "SSHD_MISSING",  # why a task or server goes no further
+    "INSTANCE_NOT_FOUND", "TASK_STATE_ILLEGAL",  # a service notices that it is wrong itself
+}  # fmt: skip
+"""Reasons of a service that none of its RPCs answers."""
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
 
 
@@ -59,6 +67,14 @@ def reasons_under(heading: str) -> set[str]:
     """The reasons in the first column of the tables that stand below a heading of the errors page."""
     cells = (line.split("|")[1] for line in below("docs/errors.md", heading).splitlines() if line.startswith("|"))
     return {reason for cell in cells for reason in REASON.findall(cell)}
+
+
+def reasons_of_rpcs(service: str) -> set[str]:
+    """The reasons in the comments of a service's RPCs."""
+    protos = (path.read_text() for path in (ROOT / "protos/twinline" / service / "v1").glob("*.proto"))
+    comments = (comment for proto in protos for comment in RPC.findall(proto))
+    listed = (comment.partition("Reasons:")[2].rpartition("\n")[0] for comment in comments)
+    return {reason for each in listed for reason in ANY_REASON.findall(each)}
 
 
 def every_error() -> list[type[Error]]:
@@ -87,6 +103,14 @@ def test_the_errors_page_has_exactly_the_reasons_of_the_code() -> None:
     reasons = {error.reason: error.code.name for error in every_error()}
     listed = {row[0]: row[1] for row in rows("docs/errors.md") if row[1] in StatusCode.__members__}
     assert listed == reasons
+
+
+@pytest.mark.parametrize("service", ["keys", "agent_gateway", "launcher", "executor"])
+def test_the_comments_of_rpcs_have_the_reasons_of_their_service_and_the_page_has_theirs(service: str) -> None:
+    commented, listed = reasons_of_rpcs(service), reasons_under(service)
+    assert listed - commented == listed & NOT_ANSWERED
+    # The others are another service's, or the kit's.
+    assert commented - listed <= {error.reason for error in every_error()}
 
 
 def test_the_errors_page_has_exactly_what_preflight_finds() -> None:

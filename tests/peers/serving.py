@@ -8,7 +8,7 @@ from typing import TypeVar
 import grpc.aio
 
 from tests.peers.authority import Certificates
-from twinline_kit.app import App, working
+from twinline_kit.app import App
 from twinline_kit.client import api_channel, mesh_channel
 from twinline_kit.server import Bound, serving
 from twinline_kit.settings import ServiceSettings
@@ -59,8 +59,9 @@ async def serve(
     """Start what `build` makes of `settings`, with its background work, until the block ends."""
     async with (
         build(settings) as app,
-        serving(settings.listen(), app.services, identity=settings.identity(), verifier=app.verifier) as bound,
-        working(app.background),
+        serving(
+            settings.listen(), app.services, app.background, identity=settings.identity(), verifier=app.verifier
+        ) as bound,
     ):
         served = Served(bound, certificates, {} if people is None else people)
         try:

@@ -10,6 +10,7 @@ from tests.suite.running import TWINLINE, Suite, environment
 pytestmark = pytest.mark.timeout(180)
 
 BROKEN = "#!/bin/sh\n# ---\n# RightScript Name: broken\n# Inpust: {}\n# ...\n"
+ATTACHED = "#!/bin/sh\n# ---\n# RightScript Name: attached\n# Inputs: {}\n# Attachments: [app.tgz]\n# ...\n"
 MISSING = "kind: ServerTemplate\nname: bad\nboot: [no-such-script]\n"
 
 MISTAKES = [
@@ -27,6 +28,7 @@ MISTAKES = [
     (["keys", "upload-material", "site-key", "{folder}/none"], 2, "no such file"),
     (["credentials", "set", "empty"], 2, "is empty"),
     (["scripts", "push", "{broken}"], 2, "broken.sh:4: "),
+    (["scripts", "push", "{folder}/attached.sh"], 2, "attached.sh:5: Attachments do not reach servers"),
     (["scripts", "push", "{folder}/nameless.sh"], 2, "it has no header with a name"),
     (["scripts", "push", "{folder}/nameless.sh"], 2, "give one with --name"),
     (["scripts", "show", "greet-visitr"], 2, "did you mean greet-visitor?"),
@@ -93,6 +95,7 @@ def test_a_mistake_is_one_line_that_helps(
     places["empty"].touch()
     places["broken"].write_text(BROKEN)
     (tmp_path / "nameless.sh").write_text("#!/bin/sh\n")
+    (tmp_path / "attached.sh").write_text(ATTACHED)
     places["missing"].write_text(MISSING)
     done = suite(*[argument.format(**places) for argument in arguments])
     assert done.errors.startswith("twinline: ")

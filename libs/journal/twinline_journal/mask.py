@@ -2,6 +2,9 @@
 
 from collections.abc import Sequence
 
+_SURE = 16
+"""First bytes of a secret that are looked for as one: where they stand, the rest is worth a comparison."""
+
 
 class Masker:
     """Replaces every occurrence of every secret by as many `*`, also across the borders of chunks.
@@ -19,10 +22,11 @@ class Masker:
         """Take the next bytes of the stream, return those that are now certain."""
         if not self._secrets:
             return bytes(data)
+        known = len(self._raw)
         self._raw += data
         self._shown += data
         for secret in self._secrets:
-            self._mask(secret)
+            self._mask(secret, known)
         return self._release(self._certain())
 
     def finish(self) -> bytes:
@@ -33,22 +37,35 @@ class Masker:
         """How many bytes are held back."""
         return len(self._raw)
 
-    def _mask(self, secret: bytes) -> None:
-        size = len(secret)
-        at = self._raw.find(secret)
+    def _mask(self, secret: bytes, known: int) -> None:
+        """Mask where the secret stands and ends in what came after the first `known` bytes."""
+        size, masked = len(secret), 0
+        at = self._raw.find(secret, max(0, known - size + 1))
         while at >= 0:
-            self._shown[at : at + size] = b"*" * size
+            start = max(at, masked)
+            masked = at + size
+            self._shown[start:masked] = b"*" * (masked - start)
             at = self._raw.find(secret, at + 1)
 
     def _certain(self) -> int:
         """The first position from which on the bytes are the start of a secret, or the end."""
-        end = len(self._raw)
-        for secret in self._secrets:
-            at = self._raw.find(secret[:1], max(0, len(self._raw) - len(secret) + 1), end)
-            while at >= 0 and not secret.startswith(self._raw[at:]):
-                at = self._raw.find(secret[:1], at + 1, end)
-            end = at if at >= 0 else end
-        return end
+        return min(self._start_of(secret) for secret in self._secrets)
+
+    def _start_of(self, secret: bytes) -> int:
+        """The first position from which on all bytes are the start of this secret, or the end."""
+        size = len(self._raw)
+        first = max(0, size - len(secret) + 1)
+        with memoryview(self._raw) as raw:  # a slice of the bytes themselves would be a copy
+            at = self._raw.find(secret[:_SURE], first)
+            while at >= 0:
+                with raw[at:] as rest:
+                    if secret.startswith(rest):
+                        return at
+                at = self._raw.find(secret[:_SURE], at + 1)
+        for at in range(max(first, size - _SURE + 1), size):
+            if secret.startswith(self._raw[at:]):
+                return at
+        return size
 
     def _release(self, size: int) -> bytes:
         released = bytes(self._shown[:size])

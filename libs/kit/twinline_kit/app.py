@@ -3,19 +3,17 @@
 import asyncio
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from twinline_kit import logs, process, telemetry
 from twinline_kit.auth import TokenVerifier
 from twinline_kit.errors import Error
+from twinline_kit.loops import Background
 from twinline_kit.server import Service, serving
 from twinline_kit.settings import ServiceSettings
-
-Background = Callable[[], Awaitable[None]]
-"""Work beside the RPCs, until it is cancelled."""
 
 
 @dataclass(frozen=True)
@@ -52,24 +50,12 @@ async def _serve(settings: S, build: Callable[[S], AbstractAsyncContextManager[A
     with stop_signals() as stopped:
         async with (
             build(settings) as app,
-            serving(settings.listen(), app.services, identity=settings.identity(), verifier=app.verifier),
-            working(app.background),
+            serving(
+                settings.listen(), app.services, app.background, identity=settings.identity(), verifier=app.verifier
+            ),
         ):
             process.spare_the_collector()
             await stopped.wait()
-
-
-@asynccontextmanager
-async def working(background: Sequence[Background]) -> AsyncIterator[None]:
-    """Do the background work within the block. Work that fails ends the block, and its error comes out here."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(_to_coroutine(work)) for work in background]
-            yield
-            for task in tasks:
-                task.cancel()
-    except BaseExceptionGroup as several:
-        raise several.exceptions[0] from several
 
 
 @contextmanager
@@ -97,7 +83,3 @@ def stop_signals() -> Iterator[asyncio.Event]:
         yield stopped
     finally:
         release()
-
-
-async def _to_coroutine(work: Background) -> None:
-    await work()

@@ -17,7 +17,7 @@ from grpc import StatusCode
 
 from twinline_kit import auth, logs, telemetry
 from twinline_kit.auth import ANONYMOUS, Access, Caller, Grant, TokenVerifier
-from twinline_kit.errors import Error, Internal, InvalidArgument, Unauthenticated, to_status
+from twinline_kit.errors import Error, Internal, InvalidArgument, Unauthenticated, Unavailable, to_status
 from twinline_kit.tls import parse_uri
 
 log = logging.getLogger(__name__)
@@ -148,9 +148,20 @@ async def bearer(call: Call, verifier: TokenVerifier) -> Caller:
     return await verifier.verify(token)
 
 
-def concerns(access: Access, verifier: TokenVerifier) -> tuple[Concern, ...]:
+def turn_away(stopping: asyncio.Event) -> Concern:
+    """Refuse what people call while the server stops, before there is anything that would not be finished."""
+
+    async def check(call: Call, proceed: Proceed) -> Any:
+        if stopping.is_set() and call.method not in INFRASTRUCTURE and certified_caller(call.context) is None:
+            raise Unavailable("this server is about to stop: call again in a moment")
+        return await proceed()
+
+    return check
+
+
+def concerns(access: Access, verifier: TokenVerifier, stopping: asyncio.Event) -> tuple[Concern, ...]:
     """Everything that surrounds a handler, outermost first."""
-    return (trace, write_line, translate_errors, authorize(access, verifier))
+    return (trace, write_line, translate_errors, turn_away(stopping), authorize(access, verifier))
 
 
 class Around(grpc.aio.ServerInterceptor):

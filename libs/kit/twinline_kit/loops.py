@@ -1,10 +1,10 @@
-"""Work that repeats until it is cancelled."""
+"""Work beside the RPCs, most of which repeats until it is cancelled."""
 
 import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from twinline_kit.errors import Error
 
@@ -12,6 +12,22 @@ log = logging.getLogger(__name__)
 
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
+
+Background = Callable[[], Awaitable[None]]
+"""Work beside the RPCs, until it is cancelled."""
+
+
+@contextlib.asynccontextmanager
+async def working(background: Sequence[Background]) -> AsyncIterator[None]:
+    """Do the background work within the block. Work that fails ends the block, and its error comes out here."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_to_coroutine(work)) for work in background]
+            yield
+            for task in tasks:
+                task.cancel()
+    except BaseExceptionGroup as several:
+        raise several.exceptions[0] from several
 
 
 async def forever(
@@ -46,6 +62,10 @@ def backoff(failures: int) -> float:
     """Seconds to wait after that many failures in a row: doubles from 0.5 s to 30 s, with half of it left to chance."""
     longest = min(_FIRST_PAUSE * 2.0 ** min(failures - 1, 16), _LONGEST_PAUSE)
     return longest * random.uniform(0.5, 1.0)
+
+
+async def _to_coroutine(work: Background) -> None:
+    await work()
 
 
 def _report(name: str, error: Exception, failures: int) -> None:

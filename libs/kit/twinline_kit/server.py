@@ -1,5 +1,6 @@
 """One grpc.aio server with an API port (TLS and tokens) and a mesh port (mutual TLS)."""
 
+import asyncio
 import errno
 import logging
 import socket
@@ -16,6 +17,7 @@ from twinline_kit import auth, interceptors
 from twinline_kit.auth import Access, TokenVerifier
 from twinline_kit.client import MAX_MESSAGE, MAX_METADATA, Options
 from twinline_kit.errors import FailedPrecondition
+from twinline_kit.loops import Background, working
 from twinline_kit.tls import Identity
 
 log = logging.getLogger(__name__)
@@ -84,14 +86,23 @@ class Bound:
 
 @asynccontextmanager
 async def serving(
-    listen: Listen, services: Sequence[Service], *, identity: Identity, verifier: TokenVerifier, grace: float = 5.0
+    listen: Listen,
+    services: Sequence[Service],
+    background: Sequence[Background] = (),
+    *,
+    identity: Identity,
+    verifier: TokenVerifier,
+    grace: float = 5.0,
 ) -> AsyncIterator[Bound]:
-    """Serve `services` on both ports within the block; then say NOT_SERVING and give calls `grace` seconds to end.
+    """Serve `services` on both ports within the block, with the background work beside them.
 
-    PortInUse or CannotListen when an address cannot be had.
+    Then say NOT_SERVING and turn new calls of people away; end the background work, of which much is calls between
+    services, so that the mesh is served meanwhile; and give what is called still `grace` seconds to end.
+    PortInUse or CannotListen when an address cannot be had; background work that fails ends the block with its error.
     """
     access = auth.merge([interceptors.INFRASTRUCTURE, *(service.access for service in services)])
-    around = interceptors.Around(interceptors.concerns(access, verifier))
+    stopping = asyncio.Event()
+    around = interceptors.Around(interceptors.concerns(access, verifier, stopping))
     server = grpc.aio.server(interceptors=[around], options=OPTIONS)
     checker = health.aio.HealthServicer()
     await _register(server, services, checker)
@@ -101,9 +112,13 @@ async def serving(
         mesh = _bind(server, listen.mesh, grpc.ssl_server_credentials(pair, identity.ca, require_client_auth=True))
         await server.start()
         log.info("serving", extra={"api": api, "mesh": mesh, "services": ",".join(each.name for each in services)})
-        yield Bound(api, mesh)
+        async with working(background):
+            try:
+                yield Bound(api, mesh)
+            finally:
+                stopping.set()
+                await checker.enter_graceful_shutdown()
     finally:
-        await checker.enter_graceful_shutdown()
         await server.stop(grace)
         log.info("stopped serving")
 

@@ -11,13 +11,14 @@ import sqlalchemy as sa
 from twinline.executor.v1 import runs_pb2_grpc, scripts_pb2_grpc, targets_pb2_grpc
 from twinline_executor import access
 from twinline_executor.agent_line import AgentLine
-from twinline_executor.bell import Bell
+from twinline_executor.changes import Changes
 from twinline_executor.credentials import Credentials
 from twinline_executor.dispatcher import Dispatcher
 from twinline_executor.planner import Planner
 from twinline_executor.recorder import Recorder
-from twinline_executor.script_service import ScriptService
-from twinline_executor.service import RunService
+from twinline_executor.service.runs import RunService
+from twinline_executor.service.scripts import ScriptService
+from twinline_executor.service.targets import TargetService
 from twinline_executor.settings import Settings
 from twinline_executor.signer import Signer
 from twinline_executor.ssh_line import SshLine
@@ -27,7 +28,6 @@ from twinline_executor.store.results import ResultStore
 from twinline_executor.store.runs import RunStore
 from twinline_executor.store.scripts import ScriptStore
 from twinline_executor.store.targets import TargetStore
-from twinline_executor.target_service import TargetService
 from twinline_executor.watching import Watching
 from twinline_kit import clock, db
 from twinline_kit.app import App
@@ -55,18 +55,18 @@ async def build(settings: Settings) -> AsyncIterator[App]:
 def _app(settings: Settings, engine: sa.Engine, keys: grpc.aio.Channel, gateway: grpc.aio.Channel | None) -> App:
     replica = settings.replica or new_id("replica")
     targets, scripts, runs, output = TargetStore(engine), ScriptStore(engine), RunStore(engine), OutputStore(engine)
-    bell = Bell()
-    recorder = Recorder(ResultStore(engine, replica), output, bell, clock=clock.now, max_output=settings.max_output)
+    changes = Changes()
+    recorder = Recorder(ResultStore(engine, replica), output, changes, clock=clock.now, max_output=settings.max_output)
+    credentials = Credentials(keys, runs, recorder, unknown_after=settings.unknown_after)
     dispatcher = Dispatcher(
-        replica, owners=OwnerStore(engine), scripts=scripts, recorder=recorder,
-        credentials=Credentials(keys, runs, recorder, unknown_after=settings.unknown_after),
-        ssh=SshLine(targets, recorder, Signer(keys), settings),
+        replica, owners=OwnerStore(engine), scripts=scripts, recorder=recorder, credentials=credentials,
+        ssh=SshLine(targets, recorder, Signer(keys, remembered=settings.ssh_key_known), settings),
         agents=AgentLine(gateway, replica, runs, recorder, settings),
         settings=settings, clock=clock.now,
     )  # fmt: skip
     planner = Planner(scripts, targets, replica)
     services = _services(
-        RunService(runs, planner, dispatcher, Watching(runs, output, bell), clock=clock.now),
+        RunService(runs, planner, credentials, dispatcher, Watching(runs, output, changes), clock=clock.now),
         TargetService(targets, clock=clock.now),
         ScriptService(scripts, clock=clock.now),
     )

@@ -40,7 +40,7 @@ def run(row: Run, counts: Mapping[State, int]) -> runs_pb2.Run:
         id=row.id, script=row.script, revision=row.revision, command=row.command, selector=row.selector,
         state=runs_pb2.Run.State.ValueType(row.state), inputs=row.inputs, started_by=row.started_by,
         create_time=stamp(row.create_time), end_time=stamp(row.end_time), counts=task_counts(counts),
-        timeout=duration(row.timeout),
+        timeout=duration(row.timeout), targets=row.targets,
     )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """Opens the credentials of runs for their scripts, and keeps the values out of their output."""
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import grpc.aio
 
@@ -15,8 +15,12 @@ from twinline_executor.rows import Run
 from twinline_executor.ssh_login import PASSING
 from twinline_executor.store.runs import RunStore
 from twinline_kit import values
-from twinline_kit.errors import Error
+from twinline_kit.errors import Error, NotFound, Violation
 from twinline_kit.loops import backoff
+
+CHECKING = 5.0
+"""Seconds that whoever starts a run waits for the keys service to name its credentials."""
+LISTED_AT_ONCE = 1000
 
 
 class Credentials:
@@ -28,6 +32,24 @@ class Credentials:
         self._runs = runs
         self._recorder = recorder
         self._unknown_after = unknown_after
+
+    async def check(self, run: Run) -> None:
+        """Refuse a run whose inputs name credentials that are not set.
+
+        Opens nothing. While the keys service does not answer nothing is refused: the run's tasks wait for it.
+        """
+        missing = _names(run)
+        request = pb.ListCredentialsRequest(page_size=LISTED_AT_ONCE)
+        try:
+            async with asyncio.timeout(CHECKING):
+                while missing:
+                    page = await self._keys.ListCredentials(request)
+                    missing -= {credential.name for credential in page.credentials}
+                    request.page_token = page.next_page_token
+                    if missing and not request.page_token:
+                        raise _not_found(sorted(missing))
+        except (TimeoutError, *PASSING):
+            pass
 
     async def open(self, run: ActiveRun) -> Mapping[str, str] | None:
         """The values that a run's inputs need, masked in its output from now on; None when nothing is left to do.
@@ -92,6 +114,14 @@ class Credentials:
 def _names(run: Run) -> set[str]:
     parsed = [values.parse(text) for text in run.inputs.values()]
     return {name for value in parsed if value is not None for name in value.credentials()}
+
+
+def _not_found(names: Sequence[str]) -> Error:
+    violations = [Violation("CREDENTIAL_NOT_FOUND", name, f"no credential {name}") for name in names]
+    message = f"no credential {', '.join(names)}: set it before the run"
+    error = NotFound(message, violations=violations, credentials=" ".join(names))
+    error.reason = "CREDENTIAL_NOT_FOUND"  # the class is the keys service's
+    return error
 
 
 def _why(lost: Collection[str], changed: Collection[str]) -> str:

@@ -52,7 +52,7 @@ class Dispatcher:
         self._starting: set[str] = set()
         self._beats: dict[str, tuple[int, float]] = {}
         self._group = asyncio.TaskGroup()
-        self._ready = asyncio.Event()
+        self._dispatching = False
         recorder.on_stored = self._stored
         recorder.on_lost = self._lost
 
@@ -74,7 +74,11 @@ class Dispatcher:
             self._group.create_task(self._agents.run())
             self._group.create_task(forever("replicas", self._beat, every=self._settings.beat_interval))
             self._group.create_task(forever("cancels", self._look_for_cancels, every=LOOK_FOR_CANCELS))
-            self._ready.set()
+            self._dispatching = True
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self._dispatching = False
 
     # --- runs of this replica ---
 
@@ -88,8 +92,9 @@ class Dispatcher:
             self._starting.discard(run_id)
 
     def start(self, run: Run, planned: Sequence[Task]) -> None:
-        """Follow a run that was just stored."""
-        self._follow(run, planned, adopted=False, deadline=time.monotonic() + run.reach_timeout)
+        """Follow a run that was just stored. When this replica begins or stops, it is left to who claims it."""
+        if self._dispatching:
+            self._follow(run, planned, adopted=False, deadline=time.monotonic() + run.reach_timeout)
 
     async def cancel(self, run_id: str) -> None:
         """End what has not ended of a run, when it is followed here; its owner looks for itself."""
@@ -108,7 +113,7 @@ class Dispatcher:
     async def _hand_over(self, run: ActiveRun) -> None:
         """Get together what the tasks share, then give them to their lines."""
         failures = 0
-        while True:
+        while self._follows(run):
             try:
                 await self._handed_over(run)
                 return
@@ -129,11 +134,17 @@ class Dispatcher:
             followable = not run.settled()
         if not followable:
             return
-        await self._ready.wait()
+        by_ssh = [task for task in run.tasks.values() if task.line is Line.SSH]
+        endpoints = await self._ssh.endpoints(by_ssh)
+        if not self._follows(run):
+            return  # another replica took it over while we waited, and its tasks are not ours to state
         self._agents.carry([task for task in run.tasks.values() if task.line is Line.AGENT and not task.settled])
-        await self._ssh.carry([task for task in run.tasks.values() if task.line is Line.SSH])
+        self._ssh.carry(by_ssh, endpoints)
         if run.run.canceled:
             self._cancel(run)
+
+    def _follows(self, run: ActiveRun) -> bool:
+        return self._runs.get(run.run.id) is run
 
     async def _prepared(self, run: ActiveRun) -> bool:
         """Get all that a delivery needs. False when nothing is left to do; raises what stands in the way."""

@@ -31,6 +31,11 @@ _SHELL_NAMES = frozenset(
 )
 _RESERVED = ("RS_", "EC2_", "TWINLINE_")
 _TOP_KEYS = ("RightScript Name", "Description", "Packages", "Inputs", "Attachments")
+_NOT_CARRIED = {
+    "Packages": "install them in the script",
+    "Attachments": "let the script fetch them",
+}
+"""Keys that a script may have when they are empty, and what to do instead: without them it would not be itself."""
 _INPUT_KEYS = (
     "Category", "Description", "Input Type", "Required", "Advanced", "Default", "Possible Values",
 )  # fmt: skip
@@ -43,8 +48,6 @@ class Header:
 
     name: str = ""
     description: str = ""
-    packages: str = ""
-    attachments: tuple[str, ...] = ()
     inputs: tuple[Declaration, ...] = ()
     declared: bool = False
 
@@ -134,11 +137,12 @@ class _Reader:
         keys = self._mapping(root, "the metadata", _TOP_KEYS)
         if "Inputs" not in keys:
             raise self._wrong(root, "the metadata has no Inputs; write `Inputs: {}` for a script that takes none")
+        for key, instead in _NOT_CARRIED.items():
+            if key in keys and _holds(keys[key]):
+                raise self._wrong(keys[key], f"{key} do not reach servers; {instead}, and leave {key} empty")
         return Header(
             name=self._text(keys, "RightScript Name"),
             description=self._text(keys, "Description"),
-            packages=self._text(keys, "Packages"),
-            attachments=self._texts(keys, "Attachments"),
             inputs=self._inputs(keys["Inputs"]),
             declared=True,
         )
@@ -209,9 +213,6 @@ class _Reader:
     def _text(self, keys: dict[str, Node], key: str) -> str:
         return self._scalar(keys[key], key).strip() if key in keys else ""
 
-    def _texts(self, keys: dict[str, Node], key: str) -> tuple[str, ...]:
-        return tuple(self._scalar(node, f"an element of {key}") for node in self._sequence(keys, key))
-
     def _sequence(self, keys: dict[str, Node], key: str) -> list[Node]:
         node = keys.get(key)
         if node is None:
@@ -233,6 +234,10 @@ class _Reader:
 
     def _wrong(self, node: Node, what: str) -> ScriptHeaderMalformed:
         return _malformed(what, self._first + node.start_mark.line)
+
+
+def _holds(node: Node) -> bool:
+    return node.value.strip() not in ("", "~", "null") if isinstance(node, ScalarNode) else bool(node.value)
 
 
 def _detect(text: str) -> Iterator[Declaration]:

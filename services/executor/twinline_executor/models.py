@@ -58,6 +58,7 @@ runs = sa.Table(
     sa.Column("open", sa.Boolean, nullable=False),  # some task is not settled
     sa.Column("owner", sa.String(32), nullable=False),  # the replica that follows it
     sa.Column("credentials", sa.JSON, nullable=False),  # update times of those its inputs name, when first opened
+    sa.Column("targets", sa.JSON, nullable=False),  # names of those that were given one by one
     sa.Column("changes", sa.BigInteger, nullable=False),  # the number of the latest change of its tasks
     sa.Index("runs_newest", "create_time", "id"),
     sa.Index("runs_open", "open", "owner"),

@@ -1,6 +1,5 @@
 """Turns a request into a run and its tasks, or says all that stands in the way."""
 
-import re
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -19,8 +18,8 @@ from twinline_kit.ids import new_id
 
 REACH_TIMEOUT = 300.0
 MAX_REACH_TIMEOUT = SURELY_KEPT
-MOST_SHOWN = 20
-"""Targets that a run's selector names when they were given one by one."""
+MOST_NAMED = 1000
+"""Targets that a run may be given one by one; a selector picks any number."""
 
 
 class Planner:
@@ -40,10 +39,10 @@ class Planner:
         selected = self._select(request)
         run = Run(
             id=run_id, request_id=request.request_id, script=script.name if script else "",
-            revision=script.revision if script else 0, command=request.command, selector=_selection(request, selected),
+            revision=script.revision if script else 0, command=request.command, selector=request.selector,
             inputs=resolved, timeout=_seconds(request, "timeout"),
             reach_timeout=_reach_timeout(request), started_by=started_by, create_time=at, traceparent=traceparent,
-            owner=self._replica,
+            owner=self._replica, targets=tuple(target.name for target in selected) if request.targets else (),
         )  # fmt: skip
         return run, [
             Task(new_id("task"), run_id, target.id, target.name, target.line, target.agent_id, at)
@@ -62,16 +61,18 @@ class Planner:
     def _select(self, request: pb.StartRunRequest) -> Sequence[Target]:
         if request.selector and request.targets:
             raise InvalidArgument("give a selector or a list of targets, not both", field="selector")
+        if len(request.targets) > MOST_NAMED:
+            message = f"{len(request.targets)} targets are more than {MOST_NAMED} given one by one; give a selector"
+            raise InvalidArgument(message, field="targets")
         if request.targets:
             return self._named(request.targets)
         if not request.selector.strip():
             raise SelectionEmpty("no target is named; give a selector such as name:web-* or tag:role=web")
         selected = self._targets.matching(selectors.parse(request.selector))
         if not selected:
-            raise SelectionEmpty(
-                f"no target matches {request.selector}; `twinline servers list` shows what there is",
-                selector=request.selector,
-            )
+            instead = selectors.instead(request.selector, self._targets.matching(selectors.parse("")))
+            hint = instead or "`twinline servers list` shows what there is"
+            raise SelectionEmpty(f"no target matches {request.selector}; {hint}", selector=request.selector)
         return selected
 
     def _named(self, names: Sequence[str]) -> list[Target]:
@@ -120,12 +121,3 @@ def _resolved(script: Script | None, given: dict[str, str]) -> dict[str, str]:
     undeclared = given.keys() - {declaration.name for declaration in script.inputs}
     # Without a header the declarations are guesses from the text, and the script may take more.
     return inputs.resolve(script.inputs, given, complete=bool(undeclared) and headers.read(script.source).declared)
-
-
-def _selection(request: pb.StartRunRequest, selected: Sequence[Target]) -> str:
-    """As asked; targets that were named one by one as a selector, by the names that people know."""
-    return request.selector or " or ".join(_term(target.name) for target in selected[:MOST_SHOWN])
-
-
-def _term(name: str) -> str:
-    return f'name:"{name}"' if re.search(r"[\s()]", name) else f"name:{name}"

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import cast
 
 from twinline_executor.active import ActiveRun, ActiveTask
-from twinline_executor.bell import Bell
+from twinline_executor.changes import Changes
 from twinline_executor.reasons import TaskReason
 from twinline_executor.rows import Result
-from twinline_executor.states import ENDED, Event, RunState
+from twinline_executor.states import ENDED, Event, RunState, State
 from twinline_executor.store.output import OutputStore
 from twinline_executor.store.results import ResultStore
 from twinline_kit import telemetry
@@ -28,6 +28,9 @@ BATCH_TASKS = 4096
 BATCH_BYTES = 8 << 20
 STOPPING = 5.0
 """Seconds that a replica which stops waits for its last transaction."""
+SETTLE = 0.1
+"""Seconds that a task's arrival on its host may wait to be stored: what comes next of a short one is its end."""
+SETTLE_BYTES = 64 << 10
 WAITING_BYTES = 32 << 20
 """Output in memory that is not stored yet; past it the lines stop reading."""
 
@@ -45,13 +48,16 @@ class _Draft:
 class Recorder:
     """Collects changes and stores them. `on_stored` hears of each task written, `on_lost` of each left to another."""
 
-    def __init__(self, results: ResultStore, output: OutputStore, bell: Bell, *, clock: Clock, max_output: int) -> None:
+    def __init__(
+        self, results: ResultStore, output: OutputStore, changes: Changes, *, clock: Clock, max_output: int
+    ) -> None:
         self._results = results
         self._output = output
-        self._bell = bell
+        self._changes = changes
         self._clock = clock
         self._max_output = max_output
         self._dirty: dict[str, ActiveTask] = {}
+        self._arriving: dict[str, ActiveTask] = {}
         self._runs_to_close: dict[str, ActiveRun] = {}
         self._bytes = 0
         self._work = asyncio.Event()
@@ -63,7 +69,13 @@ class Recorder:
         self.on_lost: Callable[[ActiveTask], None] = lambda task: None
 
     def note(self, task: ActiveTask) -> None:
-        """This task changed; store it with the next batch."""
+        """This task changed; store it with the next batch, or when it has just arrived on its host, soon."""
+        if task.id not in self._dirty and _arrives(task):
+            if not self._arriving:
+                asyncio.get_running_loop().call_later(SETTLE, self._note_arrivals)
+            self._arriving[task.id] = task
+            return
+        self._arriving.pop(task.id, None)
         self._dirty[task.id] = task
         self._wake()
 
@@ -92,6 +104,7 @@ class Recorder:
 
     async def settled(self, *, within: float) -> None:
         """Wait until all that was noted is stored, or so many seconds when more comes all the time."""
+        self._note_arrivals()
         with suppress(TimeoutError):
             async with asyncio.timeout(within):
                 await self._idle.wait()
@@ -107,10 +120,17 @@ class Recorder:
                 self._idle.set()
         except asyncio.CancelledError:
             try:
-                self._store_rest()
+                async with asyncio.timeout(STOPPING):
+                    await self._store_rest()
             except Exception:
                 log.exception("the last results could not be stored; hosts have them still")
             raise
+
+    def _note_arrivals(self) -> None:
+        if self._arriving:
+            self._dirty |= self._arriving
+            self._arriving = {}
+            self._wake()
 
     def _wake(self) -> None:
         self._idle.clear()
@@ -198,7 +218,8 @@ class Recorder:
             self.on_stored(task)
         for (state, line), count in ended.items():
             _ENDED.add(count, {"state": state, "line": line})
-        self._bell.ring(touched)
+        self._changes.tell(touched)
+        self._changes.tell(result.task_id for result in results)
         self._runs_to_close |= {
             run_id: run for run_id, run in touched.items() if (run.waiting == 0) != run.closed or not run.tasks
         }
@@ -214,17 +235,25 @@ class Recorder:
                 await asyncio.sleep(backoff(1))
             else:
                 run.closed = state is not RunState.RUNNING
-        self._bell.ring(closing)
+        self._changes.tell(closing)
 
-    def _store_rest(self) -> None:
-        """The last batch of a replica that stops: without a thread, for nobody waits any more."""
+    async def _store_rest(self) -> None:
+        """The last batch of a replica that stops. Tried once: a transaction may stand in the way that outlives us."""
+        self._note_arrivals()
         while self._dirty:
             drafts = self._take_batch()
-            self._complete(drafts)
+            await asyncio.to_thread(self._complete, drafts)
             results = [draft.result for draft in drafts]
-            self._after(drafts, results, self._results.record(results))
+            self._after(drafts, results, await asyncio.to_thread(self._results.record, results))
         for run_id in self._runs_to_close:
-            self._results.close_run(run_id, at=self._clock())
+            await asyncio.to_thread(self._results.close_run, run_id, at=self._clock())
+
+
+def _arrives(task: ActiveTask) -> bool:
+    """Whether all that is new about it is that its host has it, and a little output."""
+    if task.settled or task.pending_bytes > SETTLE_BYTES:
+        return False
+    return task.recorded_state is State.PENDING and task.state in (State.DELIVERED, State.RUNNING)
 
 
 def _draft(task: ActiveTask) -> _Draft:

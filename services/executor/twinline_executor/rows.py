@@ -35,6 +35,16 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class SeenHostKey:
+    """The host key that a target's address showed at first contact, one OpenSSH line."""
+
+    target_id: str
+    host: str
+    port: int
+    host_key: str
+
+
+@dataclass(frozen=True, slots=True)
 class Script:
     """One revision of a script."""
 
@@ -68,6 +78,7 @@ class Run:
     canceled: bool = False
     open: bool = True
     owner: str = ""
+    targets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

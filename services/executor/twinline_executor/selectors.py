@@ -1,11 +1,12 @@
 """Selectors: which targets a run is for.
 
 `name:web-*`, `tag:role=web`, `deployment:prod`, `generation:v4`, `state:operational`, joined by `and`, `or`, `not` and
-parentheses; `not` binds strongest, then `and`. Values may hold `*` and `?`; case matters in values only.
+parentheses; `not` binds strongest, then `and`. Values may hold `*` and `?`; case matters in values only, and not in
+those of states and generations.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
 from typing import Protocol
@@ -15,6 +16,8 @@ from twinline_executor.errors import SelectorMalformed
 NOUNS = ("name", "tag", "deployment", "generation", "state")
 MAX_DEPTH = 64
 MAX_LENGTH = 10_000
+MOST_SHOWN = 10
+"""Values that are named in place of one that nobody has."""
 
 _TOKEN = re.compile(r"""\s*(?:(?P<paren>[()])|(?P<quoted>[A-Za-z]+:"[^"]*")|(?P<word>[^\s()"]+))""")
 
@@ -43,17 +46,51 @@ class _Token:
     column: int  # from 1
 
 
+@dataclass(frozen=True)
+class _Term:
+    noun: str
+    value: str
+    holds: Predicate
+
+
 def parse(selector: str) -> Predicate:
     """Turn a selector into a question about one target. An empty one picks all; errors name the column, from 1."""
+    return _parsed(selector)[0]
+
+
+def instead(selector: str, targets: Sequence[Selectable]) -> str:
+    """What the targets have in place of states, deployments and tags that the selector names and nobody has, or ""."""
+    return "; ".join(
+        f"no target has {term.noun} {term.value}, there are {_some(values)}"
+        for term in _parsed(selector)[1]
+        if (values := _values(term.noun, targets)) and not any(map(term.holds, targets))
+    )
+
+
+def _values(noun: str, targets: Iterable[Selectable]) -> set[str]:
+    match noun:
+        case "state" | "deployment":
+            return {value for target in targets if (value := getattr(target, noun))}
+        case "tag":
+            return {tag for target in targets for tag in target.tags}
+    return set()
+
+
+def _some(values: set[str]) -> str:
+    shown = ", ".join(sorted(values)[:MOST_SHOWN])
+    return f"{shown} and {len(values) - MOST_SHOWN} more" if len(values) > MOST_SHOWN else shown
+
+
+def _parsed(selector: str) -> tuple[Predicate, Sequence[_Term]]:
     if len(selector) > MAX_LENGTH:
         raise _malformed(f"it is longer than {MAX_LENGTH} characters", MAX_LENGTH + 1)
     tokens = _tokens(selector)
     if not tokens:
-        return lambda target: True
+        return lambda target: True, ()
     parser = _Parser(tokens, end=len(selector) + 1)
     predicate = parser.disjunction()
     parser.expect_end()
-    return predicate
+    return predicate, parser.terms
 
 
 def _tokens(selector: str) -> list[_Token]:
@@ -87,6 +124,7 @@ class _Parser:
         self._next = 0
         self._end = end
         self._depth = 0
+        self.terms: list[_Term] = []
 
     def disjunction(self) -> Predicate:
         terms = [self._conjunction()]
@@ -127,7 +165,8 @@ class _Parser:
             raise _malformed("it ends where a term is expected", self._end)
         token = self._tokens[self._next]
         self._next += 1
-        return _term(token)
+        self.terms.append(_term(token))
+        return self.terms[-1].holds
 
     def _take(self, text: str) -> bool:
         if self._next < len(self._tokens) and self._tokens[self._next].text.lower() == text:
@@ -139,7 +178,7 @@ class _Parser:
         return self._tokens[self._next].column if self._next < len(self._tokens) else self._end
 
 
-def _term(token: _Token) -> Predicate:
+def _term(token: _Token) -> _Term:
     noun, colon, value = token.text.partition(":")
     noun = noun.lower()
     if not colon or noun not in NOUNS:
@@ -147,12 +186,16 @@ def _term(token: _Token) -> Predicate:
     value = value.strip('"')
     if not value and noun not in ("deployment", "state"):
         raise _malformed(f"{noun}: has no value", token.column)
-    matches = re.compile(translate(value)).match
-    if noun == "tag":
-        return lambda target: any(matches(tag) for tag in target.tags)
+    if noun == "generation" and value.lower() not in ("v4", "v5"):
+        raise _malformed(f"generation {value!r} is neither v4 nor v5", token.column)
+    return _Term(noun, value, _predicate(noun, value))
+
+
+def _predicate(noun: str, value: str) -> Predicate:
     if noun == "generation":
-        if value not in ("v4", "v5"):
-            raise _malformed(f"generation {value!r} is neither v4 nor v5", token.column)
         number = int(value[1])
         return lambda target: target.generation == number
+    matches = re.compile(translate(value), re.IGNORECASE if noun == "state" else 0).match
+    if noun == "tag":
+        return lambda target: any(matches(tag) for tag in target.tags)
     return lambda target: matches(getattr(target, noun)) is not None

@@ -46,6 +46,9 @@ class Settings(ServiceSettings):
     ssh_idle: float = 60.0
     """How long a connection is kept for the next task."""
 
+    ssh_key_known: float = 60.0
+    """How long a cloud key is used without asking whether it is still there, over open connections too."""
+
     ssh_patience: float = 60.0
     """How long a task waits for its turn to connect before it says so, and looks at its deadline again."""
 

@@ -1,5 +1,6 @@
 """Key pairs whose private half stays in the keys service: a signature is a call."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -11,8 +12,6 @@ from twinline.keys.v1 import cloud_keys_pb2 as pb
 from twinline.keys.v1 import cloud_keys_pb2_grpc as rpc
 from twinline_kit.errors import Error, FailedPrecondition
 
-REMEMBERED = 60.0
-"""Seconds that a public half is used without asking again."""
 REMEMBERED_KEYS = 1000
 
 # `ssh-rsa` last: asyncssh uses it with servers that are too old to say what they take.
@@ -45,18 +44,41 @@ class _Known:
 
 
 class Signer:
-    """Makes key pairs for cloud keys."""
+    """Makes key pairs for cloud keys. What it knows of a key is good for `remembered` seconds."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: grpc.aio.Channel, *, remembered: float) -> None:
         self._keys = rpc.CloudKeyServiceStub(channel)
+        self._remembered = remembered
         self._known: dict[str, _Known] = {}
+        self._asking: dict[str, asyncio.Future[_Known]] = {}
 
     async def pair(self, key: str) -> RemoteKeyPair:
         """A key pair for one connection. Raises KEY_MATERIAL_MISSING, or what the keys service says."""
+        public = await self._public(key)
+        return RemoteKeyPair(public, lambda data, algorithm: self._sign(key, data, algorithm))
+
+    async def check(self, key: str) -> None:
+        """Return when a key pair can be made. Raises as `pair` does."""
+        await self._public(key)
+
+    async def _public(self, key: str) -> asyncssh.SSHKey:
         known = self._known.get(key)
         if known is None or time.monotonic() > known.until:
-            known = await self._look_up(key)
-        return RemoteKeyPair(known.public, lambda data, algorithm: self._sign(key, data, algorithm))
+            known = await asyncio.shield(self._asked(key))
+        return known.public
+
+    def _asked(self, key: str) -> "asyncio.Future[_Known]":
+        """One question, shared by all who need this key: a run on many hosts asks once."""
+        asking = self._asking.get(key)
+        if asking is None:
+            asking = self._asking[key] = asyncio.ensure_future(self._look_up(key))
+            asking.add_done_callback(lambda done: self._answered(key, done))
+        return asking
+
+    def _answered(self, key: str, done: "asyncio.Future[_Known]") -> None:
+        del self._asking[key]
+        if not done.cancelled():
+            done.exception()  # seen: those who waited may have gone
 
     async def _look_up(self, key: str) -> _Known:
         self._known.pop(key, None)
@@ -65,7 +87,7 @@ class Signer:
             raise _material_missing(found)
         if len(self._known) >= REMEMBERED_KEYS:
             self._known.clear()
-        known = _Known(asyncssh.import_public_key(found.public_key), time.monotonic() + REMEMBERED)
+        known = _Known(asyncssh.import_public_key(found.public_key), time.monotonic() + self._remembered)
         self._known[key] = known
         return known
 

@@ -11,7 +11,7 @@ from twinline_executor.environment import task_env
 from twinline_executor.reasons import TaskReason
 from twinline_executor.recorder import Recorder
 from twinline_executor.settings import Settings
-from twinline_executor.ssh_connections import Kept
+from twinline_executor.ssh_connections import PooledConnection
 from twinline_executor.ssh_login import LineDown
 from twinline_executor.states import State as TaskState
 from twinline_journal import Reason, State, Status, TaskSpec, follow_command, frame, parse_status, run_command
@@ -28,7 +28,7 @@ Process = asyncssh.SSHClientProcess[bytes]
 class Attendance:
     """Delivers or follows a task through one channel."""
 
-    def __init__(self, task: ActiveTask, kept: Kept, recorder: Recorder, settings: Settings) -> None:
+    def __init__(self, task: ActiveTask, kept: PooledConnection, recorder: Recorder, settings: Settings) -> None:
         self._task = task
         self._kept = kept
         self._recorder = recorder

@@ -23,10 +23,11 @@ PARTING = 2.0
 """Seconds for the last message on a connection that is given up."""
 
 Dial = Callable[[Endpoint], Awaitable[asyncssh.SSHClientConnection]]
+Admit = Callable[[Endpoint], Awaitable[None]]
 Address = tuple[str, int, str, str]
 
 
-class Kept:
+class PooledConnection:
     """An open connection, how many use it, and what its host may forget."""
 
     def __init__(self, connection: asyncssh.SSHClientConnection) -> None:
@@ -35,12 +36,18 @@ class Kept:
         self.host_key = host_key_line(key) if key is not None else ""
         self.users = 0
         self.idle_since = time.monotonic()
+        self.retired = False
+        """Whether it takes no new work, and is closed when nobody uses it any more."""
         self._forgettable: list[str] = []
 
-    def usable(self, endpoint: Endpoint) -> bool:
-        """Whether one more channel may be opened for this endpoint."""
+    def serves(self, endpoint: Endpoint) -> bool:
+        """Whether it is open, to the host that this endpoint pins."""
         same_host = not endpoint.host_key or endpoint.host_key.split()[:2] == self.host_key.split()
-        return same_host and self.users < CHANNELS and not self.connection.is_closed()
+        return same_host and not self.connection.is_closed()
+
+    def has_room(self) -> bool:
+        """Whether one more channel may be opened."""
+        return self.users < CHANNELS
 
     def forget(self, task_id: str) -> None:
         """All of this task is stored; its host shall drop it with the next message that is due."""
@@ -57,16 +64,22 @@ class Kept:
 
 
 class Connections:
-    """A bounded pool. `run` must run for connections to be opened and closed."""
+    """A bounded pool. `run` must run for connections to be opened and closed.
 
-    def __init__(self, dial: Dial, *, at_most: int, opening_at_most: int, idle: float, patience: float) -> None:
+    `admit` is asked before an open connection takes new work, and raises LineDown when a new one would be refused.
+    """
+
+    def __init__(
+        self, dial: Dial, admit: Admit, *, at_most: int, opening_at_most: int, idle: float, patience: float
+    ) -> None:
         self._dial = dial
+        self._admit = admit
         self._patience = patience
         self._at_most = at_most
         self._idle = idle
         self._opening = asyncio.Semaphore(opening_at_most)
-        self._kept: dict[Address, list[Kept]] = {}
-        self._dialing: dict[tuple[Address, str], asyncio.Future[None]] = {}
+        self._kept: dict[Address, list[PooledConnection]] = {}
+        self._dialing: dict[tuple[Address, str], asyncio.Future[PooledConnection]] = {}
         self._count = 0
         self._freed = asyncio.Event()
         self._group = asyncio.TaskGroup()
@@ -87,30 +100,70 @@ class Connections:
                     kept.connection.abort()
 
     @asynccontextmanager
-    async def channel(self, endpoint: Endpoint) -> AsyncIterator[Kept]:
-        """A connection with room for one more channel, opened when there is none. Raises LineDown."""
+    async def channel(self, endpoint: Endpoint, *, new_work: bool = True) -> AsyncIterator[PooledConnection]:
+        """A connection with room for one more channel, opened when there is none. Raises LineDown.
+
+        Without `new_work`, such as to follow or end what runs there, an open connection is taken and nobody is asked.
+        """
         try:
             async with asyncio.timeout(self._patience):
-                kept = await self._take(endpoint)
+                kept = await self._take(endpoint, new_work=new_work)
         except TimeoutError:
             message = f"this executor is busy: no turn to connect to {endpoint.host} within {self._patience:g} s"
             raise LineDown(TaskReason.CONNECTIONS_BUSY, message, passing=True) from None
         try:
             yield kept
         finally:
-            kept.users -= 1
-            kept.idle_since = time.monotonic()
-            self._freed.set()
+            self._give_back(kept)
 
-    async def _take(self, endpoint: Endpoint) -> Kept:
+    def _give_back(self, kept: PooledConnection) -> None:
+        kept.users -= 1
+        kept.idle_since = time.monotonic()
+        if kept.retired and not kept.users:
+            kept.connection.close()
+        self._freed.set()
+
+    async def _take(self, endpoint: Endpoint, *, new_work: bool) -> PooledConnection:
         while True:
-            for kept in self._kept.get(endpoint.address, ()):
-                if kept.usable(endpoint):
-                    kept.users += 1
-                    return kept
-            await asyncio.shield(self._dialed(endpoint))
+            if kept := self._open_one(endpoint, new_work=new_work):
+                kept.users += 1
+                if new_work:
+                    await self._admitted(endpoint, kept)
+                return kept
+            kept = await asyncio.shield(self._dialed(endpoint))
+            if not kept.serves(endpoint):
+                # Not dialled again from here: whoever wants the line pauses first, longer each time.
+                message = f"{endpoint.host} port {endpoint.port} closed the connection right after the login"
+                raise LineDown(TaskReason.CONNECTION_LOST, message, passing=True)
+            if kept.has_room():
+                kept.users += 1
+                return kept
 
-    def _dialed(self, endpoint: Endpoint) -> "asyncio.Future[None]":
+    def _open_one(self, endpoint: Endpoint, *, new_work: bool) -> PooledConnection | None:
+        for kept in self._kept.get(endpoint.address, ()):
+            if kept.serves(endpoint) and kept.has_room() and not (new_work and kept.retired):
+                return kept
+        return None
+
+    async def _admitted(self, endpoint: Endpoint, kept: PooledConnection) -> None:
+        """Return when `kept`, which counts us among its users, may be used. An open one outlives no refusal."""
+        try:
+            await self._admit(endpoint)
+        except LineDown:
+            self._retire(endpoint.address)
+            self._give_back(kept)
+            raise
+        except BaseException:
+            self._give_back(kept)
+            raise
+
+    def _retire(self, address: Address) -> None:
+        for kept in self._kept.get(address, ()):
+            kept.retired = True
+            if not kept.users:
+                kept.connection.close()
+
+    def _dialed(self, endpoint: Endpoint) -> "asyncio.Future[PooledConnection]":
         """One attempt to connect, shared by all who wait for this address and pin the same host key."""
         attempt = self._dialing.get(_dial_key(endpoint))
         if attempt is None:
@@ -119,7 +172,7 @@ class Connections:
             self._group.create_task(self._open(endpoint, attempt))
         return attempt
 
-    async def _open(self, endpoint: Endpoint, attempt: "asyncio.Future[None]") -> None:
+    async def _open(self, endpoint: Endpoint, attempt: "asyncio.Future[PooledConnection]") -> None:
         try:
             await self._room()
             try:
@@ -128,8 +181,9 @@ class Connections:
             except BaseException:
                 self._gone()
                 raise
-            self._keep(endpoint, Kept(connection))
-            attempt.set_result(None)
+            kept = PooledConnection(connection)
+            self._keep(endpoint, kept)
+            attempt.set_result(kept)
         except LineDown as down:
             attempt.set_exception(down)
             attempt.exception()  # seen: those who waited may have gone
@@ -142,11 +196,11 @@ class Connections:
             del self._dialing[_dial_key(endpoint)]
             attempt.cancel()
 
-    def _keep(self, endpoint: Endpoint, kept: Kept) -> None:
+    def _keep(self, endpoint: Endpoint, kept: PooledConnection) -> None:
         self._kept.setdefault(endpoint.address, []).append(kept)
         self._group.create_task(self._until_closed(endpoint.address, kept))
 
-    async def _until_closed(self, address: Address, kept: Kept) -> None:
+    async def _until_closed(self, address: Address, kept: PooledConnection) -> None:
         await kept.connection.wait_closed()
         some = self._kept[address]
         some.remove(kept)
@@ -163,7 +217,7 @@ class Connections:
             await self._freed.wait()
         self._count += 1
 
-    async def _dismiss(self, kept: Kept) -> None:
+    async def _dismiss(self, kept: PooledConnection) -> None:
         """Close a connection that nobody uses, if nobody came back to it while it was told what to forget."""
         await _say_goodbye([kept])
         if kept.users:
@@ -189,7 +243,7 @@ def _dial_key(endpoint: Endpoint) -> tuple[Address, str]:
     return endpoint.address, endpoint.host_key
 
 
-async def _say_goodbye(some: Sequence[Kept]) -> None:
+async def _say_goodbye(some: Sequence[PooledConnection]) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(PARTING):
             await asyncio.gather(*(kept.flush() for kept in some))

@@ -3,19 +3,20 @@
 import asyncio
 import logging
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import asyncssh
 
 from twinline_executor.active import ActiveTask
+from twinline_executor.host_keys import HostKeys
 from twinline_executor.reasons import TaskReason
 from twinline_executor.recorder import Recorder
-from twinline_executor.rows import Target
+from twinline_executor.rows import SeenHostKey, Target
 from twinline_executor.settings import Settings
 from twinline_executor.signer import Signer
 from twinline_executor.ssh_attendance import Attendance
-from twinline_executor.ssh_connections import COMMAND_TIMEOUT, Connections, Kept
-from twinline_executor.ssh_login import Endpoint, LineDown, host_key_line, log_in
+from twinline_executor.ssh_connections import COMMAND_TIMEOUT, Connections, PooledConnection
+from twinline_executor.ssh_login import Endpoint, LineDown, host_key_line, log_in, may_go_on
 from twinline_executor.states import Event
 from twinline_executor.store.targets import TargetStore
 from twinline_journal import cancel_command, withdraw_command
@@ -31,15 +32,17 @@ class SshLine:
 
     def __init__(self, targets: TargetStore, recorder: Recorder, signer: Signer, settings: Settings) -> None:
         self._targets = targets
+        self._host_keys = HostKeys(targets)
         self._recorder = recorder
         self._signer = signer
         self._settings = settings
         self._carried: dict[str, asyncio.Task[None]] = {}
         self._canceling: dict[str, asyncio.Task[None]] = {}
-        self._keepers: dict[str, Kept] = {}
+        self._keepers: dict[str, PooledConnection] = {}
         self._group = asyncio.TaskGroup()
         self._connections = Connections(
             self._dial,
+            self._admit,
             at_most=settings.ssh_connections,
             opening_at_most=settings.ssh_connecting,
             idle=settings.ssh_idle,
@@ -52,16 +55,17 @@ class SshLine:
             self._group.create_task(self._connections.run())
             await asyncio.Event().wait()
 
-    async def carry(self, tasks: Iterable[ActiveTask]) -> None:
+    async def endpoints(self, tasks: Iterable[ActiveTask]) -> dict[str, Endpoint]:
+        """Where the tasks' targets are, by target id; those that cannot be reached by SSH are left out."""
+        found = await asyncio.to_thread(self._targets.find, [task.target_id for task in tasks])
+        return {target.id: endpoint for target in found.values() if (endpoint := _endpoint(target.id, target))}
+
+    def carry(self, tasks: Iterable[ActiveTask], endpoints: Mapping[str, Endpoint]) -> None:
         """Take these tasks to their hosts, or follow those that are there."""
-        waiting = list(tasks)
-        found = await asyncio.to_thread(self._targets.find, [task.target_id for task in waiting])
-        for task in waiting:
-            if task.settled or task.id in self._carried:
-                continue
-            target = found.get(task.target_id)
-            endpoint = _endpoint(task.target_id, target) if target else None
-            self._carried[task.id] = self._group.create_task(self._carry(task, endpoint))
+        for task in tasks:
+            if not task.settled and task.id not in self._carried:
+                carrying = self._carry(task, endpoints.get(task.target_id))
+                self._carried[task.id] = self._group.create_task(carrying)
 
     def cancel(self, task: ActiveTask) -> None:
         """End a task on its host, or see that it never starts."""
@@ -113,7 +117,7 @@ class SshLine:
     async def _attempt(self, task: ActiveTask, endpoint: Endpoint) -> None:
         """Use one channel until it ends."""
         try:
-            async with self._connections.channel(endpoint) as kept:
+            async with self._connections.channel(endpoint, new_work=task.startable()) as kept:
                 self._keepers[task.id] = kept
                 await Attendance(task, kept, self._recorder, self._settings).attend()
             if task.unclaimed and not task.startable():
@@ -151,6 +155,9 @@ class SshLine:
                 log.exception("a target could not be read, will retry", extra={"target": target_id})
                 await asyncio.sleep(_pause(failures))
 
+    async def _admit(self, endpoint: Endpoint) -> None:
+        await may_go_on(endpoint, self._signer)
+
     async def _dial(self, endpoint: Endpoint) -> asyncssh.SSHClientConnection:
         connection = await log_in(
             endpoint, self._signer,
@@ -169,8 +176,7 @@ class SshLine:
         if endpoint.host_key or key is None:
             return
         seen = host_key_line(key)
-        where = (endpoint.target_id, endpoint.host, endpoint.port)
-        pinned = await asyncio.to_thread(self._targets.learn_host_key, *where, seen)
+        pinned = await self._host_keys.pin(SeenHostKey(endpoint.target_id, endpoint.host, endpoint.port, seen))
         if pinned and pinned.split()[:2] != seen.split():
             message = f"{endpoint.host} port {endpoint.port} shows another host key than a moment ago"
             raise LineDown(TaskReason.HOST_KEY_MISMATCH, message, passing=False)
@@ -198,7 +204,7 @@ class SshLine:
 
     async def _told_to_cancel(self, task: ActiveTask, endpoint: Endpoint) -> bool:
         command = (cancel_command if task.cancel else withdraw_command)(task.id)
-        async with self._connections.channel(endpoint) as kept:
+        async with self._connections.channel(endpoint, new_work=False) as kept:
             done = await kept.connection.run(command, check=False, timeout=COMMAND_TIMEOUT, encoding=None)
         return done.exit_status == 0
 

@@ -1,5 +1,6 @@
 """Opens one SSH connection, and says in typed words why it cannot."""
 
+import asyncio
 from dataclasses import dataclass
 
 import asyncssh
@@ -9,6 +10,8 @@ from twinline_executor.signer import RemoteKeyPair, Signer
 from twinline_kit.errors import DeadlineExceeded, Error, ResourceExhausted, Unavailable
 
 PASSING = (Unavailable, DeadlineExceeded, ResourceExhausted)
+ASKING = 5.0
+"""Seconds that the use of an open connection waits for the keys service to say that its key is still there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,17 @@ async def log_in(
     except (OSError, asyncssh.Error, TimeoutError, ValueError) as error:
         raise _explain(endpoint, error, pair) from error
     return connection
+
+
+async def may_go_on(endpoint: Endpoint, signer: Signer) -> None:
+    """Return unless the keys service says that nobody may log in with this key any more. Raises LineDown."""
+    try:
+        async with asyncio.timeout(ASKING):
+            await signer.check(endpoint.cloud_key)
+    except (TimeoutError, *PASSING):
+        pass  # its silence ends nothing that works
+    except Error as error:
+        raise _keys_say(error) from error
 
 
 def _options(

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-from twinline_executor.bell import Bell, rung
+from twinline_executor.changes import Changes, changed
 from twinline_executor.rows import Counts, Run, Task
 from twinline_executor.states import ENDED, RunState
 from twinline_executor.store.output import OutputStore
@@ -15,24 +15,24 @@ POLL = 0.5
 """Seconds between looks at what other replicas write."""
 LULL = 0.1
 """Seconds between two looks at a run of many tasks: changes come in bursts."""
-RUN_LULL = 0.02
-"""The same where only the run is looked at."""
+SHORT_LULL = 0.02
+"""The same where only the run, or one task's output, is looked at."""
 
 
 class Watching:
     """Level-triggered views over the store."""
 
-    def __init__(self, runs: RunStore, output: OutputStore, bell: Bell) -> None:
+    def __init__(self, runs: RunStore, output: OutputStore, changes: Changes) -> None:
         self._runs = runs
         self._output = output
-        self._bell = bell
+        self._changes = changes
 
     async def run(self, run_id: str) -> AsyncIterator[tuple[Run, Counts, list[Task]]]:
         """The run and the tasks that changed since the last item, at most 500 of them, until the run has ended."""
         seen = (-1, "")
         many = False
         shown: Run | None = None
-        with self._bell.listening(run_id) as event:
+        with self._changes.of(run_id) as event:
             while True:
                 run = await asyncio.to_thread(self._runs.get, run_id)
                 tasks = await asyncio.to_thread(self._runs.tasks_changed, run_id, after=seen, limit=PAGE)
@@ -46,14 +46,14 @@ class Watching:
                     continue
                 if run.state is not RunState.RUNNING:
                     return
-                await rung(event, within=POLL)
+                await changed(event, within=POLL)
                 if many:
                     await asyncio.sleep(LULL)
 
     async def run_only(self, run_id: str) -> AsyncIterator[tuple[Run, Counts]]:
         """The run as it changes, until it has ended."""
         shown: tuple[Run, Counts] | None = None
-        with self._bell.listening(run_id) as event:
+        with self._changes.of(run_id) as event:
             while True:
                 run = await asyncio.to_thread(self._runs.get, run_id)
                 ended = run.state is not RunState.RUNNING
@@ -63,21 +63,23 @@ class Watching:
                     shown = now
                 if ended:
                     return
-                await rung(event, within=POLL)
-                await asyncio.sleep(RUN_LULL)
+                await changed(event, within=POLL)
+                await asyncio.sleep(SHORT_LULL)
 
     async def output(self, task_id: str, offset: int, *, follow: bool) -> AsyncIterator[tuple[int, bytes]]:
         """Output from `offset` on, in pieces of at most 256 KiB; with `follow`, until the task has ended."""
-        task = await asyncio.to_thread(self._runs.task, task_id)
-        with self._bell.listening(task.run_id) as event:
+        with self._changes.of(task_id) as event:
             while True:
-                while data := await asyncio.to_thread(self._output.read, task_id, offset, PIECE):
+                task = await asyncio.to_thread(self._runs.task, task_id)
+                while offset < task.output_size:
+                    if not (data := await asyncio.to_thread(self._output.read, task_id, offset, PIECE)):
+                        break
                     yield offset, data
                     offset += len(data)
                 if not follow or task.state in ENDED:
                     return
-                await rung(event, within=POLL)
-                task = await asyncio.to_thread(self._runs.task, task_id)
+                await changed(event, within=POLL)
+                await asyncio.sleep(SHORT_LULL)
 
     async def _counts(self, run_id: str) -> Counts:
         return (await asyncio.to_thread(self._runs.counts, [run_id]))[run_id]

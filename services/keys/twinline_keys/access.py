@@ -20,8 +20,8 @@ CLOUD_KEYS: Access = {
 
 CREDENTIALS: Access = {
     f"{_CREDENTIALS}/SetCredential": frozenset({Grant.ADMIN}),
-    # The launcher reads names, to tell before a launch which inputs are missing.
-    f"{_CREDENTIALS}/ListCredentials": frozenset({Grant.OBSERVER, Grant.LAUNCHER}),
+    # Services read names, to tell before a launch or a run which inputs are missing.
+    f"{_CREDENTIALS}/ListCredentials": frozenset({Grant.OBSERVER, Grant.LAUNCHER, Grant.EXECUTOR}),
     f"{_CREDENTIALS}/DeleteCredential": frozenset({Grant.ADMIN}),
     f"{_CREDENTIALS}/OpenCredentials": frozenset({Grant.EXECUTOR}),
 }

@@ -9,6 +9,7 @@ import pytest
 
 from tests.peers.sshd import Sshd
 from tests.service.executor.conftest import Executor, Run, Task
+from tests.service.executor.test_stopping import store_run
 from twinline.executor.v1 import runs_pb2, scripts_pb2, targets_pb2
 from twinline_executor.errors import (
     InputMalformed,
@@ -20,7 +21,8 @@ from twinline_executor.errors import (
     SelectorMalformed,
     TargetNotFound,
 )
-from twinline_kit.errors import Error, InvalidArgument
+from twinline_kit import db
+from twinline_kit.errors import Error, InvalidArgument, NotFound
 from twinline_kit.pages import BadPageToken
 
 SCRIPT = b"""#!/bin/sh
@@ -72,6 +74,12 @@ async def test_a_run_on_nothing_is_refused(executor: Executor, selector: str, er
         await executor.start("true", selector=selector)
 
 
+async def test_a_selection_of_what_nobody_has_says_what_there_is(executor: Executor, host: Sshd) -> None:
+    await executor.add_host(host)
+    with pytest.raises(SelectionEmpty, match="no target has tag role=wbe, there are role=web$"):
+        await executor.start("true", selector="tag:role=wbe")
+
+
 async def test_all_unknown_targets_are_named(executor: Executor, host: Sshd) -> None:
     await executor.add_host(host)
     with pytest.raises(TargetNotFound, match="web-8, web-9"):
@@ -81,7 +89,17 @@ async def test_all_unknown_targets_are_named(executor: Executor, host: Sshd) -> 
 async def test_a_target_is_found_by_id_and_counts_once(executor: Executor, host: Sshd) -> None:
     await executor.add_host(host)
     run = await executor.start("true", "web-1", "target-web-1")
-    assert (run.counts.total, run.selector) == (1, "name:web-1")
+    assert (run.counts.total, run.selector, list(run.targets)) == (1, "", ["web-1"])
+
+
+async def test_a_run_names_all_targets_that_it_was_given_and_takes_no_more_than_a_thousand(executor: Executor) -> None:
+    line = targets_pb2.SshLine(host="192.0.2.1", cloud_key="launch-key")
+    names = [f"web-{number:03}" for number in range(30)]
+    targets = [targets_pb2.Target(id=f"t-{name}", name=name, ssh=line) for name in names]
+    await executor.targets.ApplyTargets(targets_pb2.ApplyTargetsRequest(targets=targets))
+    assert (await executor.start("true", *names, validate_only=True)).targets == names
+    with pytest.raises(InvalidArgument, match="1001 targets are more than 1000 given one by one; give a selector"):
+        await executor.start("true", *(f"web-{number}" for number in range(1001)))
 
 
 async def test_a_run_tells_its_time_limit(executor: Executor, host: Sshd) -> None:
@@ -169,10 +187,28 @@ async def test_a_secret_is_masked_across_chunks_and_not_in_the_database(
     assert all(SECRET not in path.read_bytes() for path in tmp_path.glob("executor.db*"))
 
 
-async def test_an_unknown_credential_refuses_every_task(executor: Executor, host: Sshd) -> None:
+@pytest.mark.parametrize("more", [{}, {"validate_only": True}])
+async def test_credentials_that_are_not_set_refuse_a_run_and_its_plan(
+    executor: Executor, host: Sshd, more: dict[str, Any]
+) -> None:
     await executor.add_host(host)
-    task = await executor.run("true", "web-1", inputs={"P": "cred:NO_SUCH"})
-    assert (task.state, task.reason) == (Task.STATE_REFUSED, "CREDENTIAL_NOT_FOUND")
+    await executor.set_credential("SET", SECRET)
+    inputs = {"A": "cred:NO_SUCH", "B": "cred:SET", "C": 'array:["cred:NEITHER"]'}
+    with pytest.raises(NotFound, match="no credential NEITHER, NO_SUCH: set it") as refused:
+        await executor.start("true", "web-1", inputs=inputs, **more)
+    assert refused.value.reason == "CREDENTIAL_NOT_FOUND"
+    assert [violation.subject for violation in refused.value.violations] == ["NEITHER", "NO_SUCH"]
+    assert not (await executor.runs.ListRuns(runs_pb2.ListRunsRequest())).runs
+
+
+async def test_a_credential_that_is_gone_by_then_refuses_every_task(
+    executor: Executor, host: Sshd, tmp_path: Path
+) -> None:
+    await executor.add_host(host)
+    engine = db.open(f"sqlite:///{tmp_path / 'executor.db'}")
+    store_run(engine, owner="a replica that is no more")
+    await executor.task_becomes("run-1", Task.STATE_REFUSED, "CREDENTIAL_NOT_FOUND")
+    engine.dispose()
 
 
 async def test_a_run_that_names_nothing_is_refused(executor: Executor) -> None:

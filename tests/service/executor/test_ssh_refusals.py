@@ -7,7 +7,7 @@ from tests.peers.relay import running_relay
 from tests.peers.serving import Served
 from tests.peers.sshd import Sshd
 from tests.service.executor.conftest import Executor, Run, Start, Task
-from twinline.executor.v1 import runs_pb2
+from twinline.executor.v1 import runs_pb2, targets_pb2
 from twinline.keys.v1 import cloud_keys_pb2, cloud_keys_pb2_grpc
 
 SOON = {"seconds": 1}
@@ -70,6 +70,76 @@ async def test_a_kept_connection_does_not_outlive_the_pin(executor: Executor, ho
     other = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode()
     await executor.add_host(host, host_key=other)
     assert (await executor.run("true", "web-1")).reason == "HOST_KEY_MISMATCH"
+
+
+class Doorman(asyncssh.SSHServer):
+    """Lets everyone in, and then shows them out at once."""
+
+    logins = 0
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        self._connection = conn
+
+    def public_key_auth_supported(self) -> bool:
+        return True
+
+    def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+        return True
+
+    def auth_completed(self) -> None:
+        Doorman.logins += 1
+        self._connection.disconnect(asyncssh.DISC_BY_APPLICATION, "not today")
+
+
+async def test_a_host_that_ends_each_login_at_once_is_not_dialled_without_a_pause(
+    executor: Executor, cloud_key: cloud_keys_pb2.CloudKey
+) -> None:
+    host_key = asyncssh.generate_private_key("ssh-ed25519")
+    async with asyncssh.listen("127.0.0.1", 0, server_factory=Doorman, server_host_keys=[host_key]) as server:
+        line = targets_pb2.SshLine(host="127.0.0.1", port=server.get_port(), cloud_key="launch-key")
+        target = targets_pb2.Target(id="t1", name="web-1", ssh=line)
+        await executor.targets.ApplyTargets(targets_pb2.ApplyTargetsRequest(targets=[target]))
+        started = await executor.start("true", "web-1", reach_timeout=SOON)
+        await executor.ended(started.id)
+    assert 1 <= Doorman.logins <= 10
+
+
+async def test_a_kept_connection_does_not_outlive_its_key(start_executor: Start, host: Sshd) -> None:
+    async with start_executor(ssh_key_known=0.0) as executor:
+        await executor.add_host(host)
+        running = await executor.start("echo begun; until [ -e $HOME/enough ]; do sleep 0.1; done", "web-1")
+        await executor.task_becomes(running.id, Task.STATE_RUNNING)
+        keys = cloud_keys_pb2_grpc.CloudKeyServiceStub(executor.keys.as_person("admin"))
+        await keys.DeleteCloudKey(cloud_keys_pb2.DeleteCloudKeyRequest(key="launch-key"))
+        refused = await executor.run("touch $HOME/ran", "web-1")
+        assert (refused.state, refused.reason) == (Task.STATE_REFUSED, "KEY_NOT_FOUND")
+        assert not (host.home / "ran").exists()
+        (host.home / "enough").touch()  # what runs already is followed to its end
+        assert (await executor.ended(running.id)).state == Run.STATE_SUCCEEDED
+
+
+async def test_what_runs_is_canceled_over_an_open_connection_without_its_key(start_executor: Start, host: Sshd) -> None:
+    async with start_executor(ssh_key_known=0.0) as executor:
+        await executor.add_host(host)
+        running = await executor.start("sleep 100", "web-1")
+        await executor.task_becomes(running.id, Task.STATE_RUNNING)
+        keys = cloud_keys_pb2_grpc.CloudKeyServiceStub(executor.keys.as_person("admin"))
+        await keys.DeleteCloudKey(cloud_keys_pb2.DeleteCloudKeyRequest(key="launch-key"))
+        await executor.runs.CancelRun(runs_pb2.CancelRunRequest(run=running.id))
+        assert (await executor.ended(running.id)).state == Run.STATE_CANCELED
+
+
+async def test_open_connections_are_used_while_keys_does_not_answer(
+    start_executor: Start, host: Sshd, keys: Served
+) -> None:
+    async with (
+        running_relay(int(keys.bound.mesh.rpartition(":")[2])) as relay,
+        start_executor(keys_address=f"127.0.0.1:{relay.port}", ssh_key_known=0.0) as executor,
+    ):
+        await executor.add_host(host)
+        assert (await executor.run("true", "web-1")).state == Task.STATE_SUCCEEDED
+        await relay.stop()
+        assert (await executor.run("true", "web-1")).state == Task.STATE_SUCCEEDED
 
 
 async def test_missing_material_is_refused_until_it_is_uploaded(executor: Executor, host: Sshd) -> None:

@@ -11,7 +11,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
 from twinline_executor.models import METADATA
-from twinline_executor.rows import Result, Run, Target, Task
+from twinline_executor.rows import Result, Run, SeenHostKey, Target, Task
 from twinline_executor.states import Line, RunState, State
 from twinline_executor.store.output import ROW, OutputStore
 from twinline_executor.store.owners import OwnerStore
@@ -63,6 +63,7 @@ def test_runs_of_the_first_tables_go_on_where_their_tasks_are(engine: sa.Engine)
     with engine.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE runs DROP COLUMN changes")
         connection.exec_driver_sql("ALTER TABLE runs DROP COLUMN credentials")
+        connection.exec_driver_sql("ALTER TABLE runs DROP COLUMN targets")
         connection.exec_driver_sql("UPDATE tasks SET change = 70 WHERE id = 'task-1'")
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
     db.migrate(engine, "twinline_executor")
@@ -216,9 +217,11 @@ def test_a_learned_host_key_stays_for_the_address_it_was_learned_at(engine: sa.E
     targets = TargetStore(engine)
     target = Target("t1", "web-1", 4, host="192.0.2.1", port=22, username="root", cloud_key="k")
     targets.apply([target], at=NOW)
-    assert targets.learn_host_key("t1", "192.0.2.1", 22, "ssh-ed25519 A") == "ssh-ed25519 A"
-    assert targets.learn_host_key("t1", "192.0.2.1", 22, "ssh-ed25519 B") == "ssh-ed25519 A"
-    assert targets.learn_host_key("t1", "192.0.2.9", 22, "ssh-ed25519 B") == ""
+    seen = SeenHostKey("t1", "192.0.2.1", 22, "ssh-ed25519 A")
+    other = replace(seen, host_key="ssh-ed25519 B")
+    assert targets.learn_host_keys([seen]) == ["ssh-ed25519 A"]
+    elsewhere, unknown = replace(other, host="192.0.2.9"), replace(other, target_id="t0")
+    assert targets.learn_host_keys([elsewhere, other, unknown]) == ["", "ssh-ed25519 A", ""]
     kept = targets.apply([replace(target, state="operational")], at=NOW)[0]
     assert (kept.host_key, kept.host_key_learned) == ("ssh-ed25519 A", True)
     moved = targets.apply([replace(target, host="192.0.2.2")], at=NOW)[0]

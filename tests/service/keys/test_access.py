@@ -29,7 +29,7 @@ WHO_MAY = {
     "DeleteCloudKey": {"admin"},
     "Sign": {"executor"},
     "SetCredential": {"admin"},
-    "ListCredentials": {"admin", "observer", "launcher"},
+    "ListCredentials": {"admin", "observer", "launcher", "executor"},
     "DeleteCredential": {"admin"},
     "OpenCredentials": {"executor"},
     "Authenticate": {"launcher", "executor", "agent_gateway"},

@@ -18,9 +18,9 @@ from tests.peers.authority import Certificates
 from tests.service.kit.conftest import ANYWHERE, Keep
 from tests.service.kit.echo import NAME, SERVICE, Echo, People
 from twinline_kit import server
-from twinline_kit.app import working
 from twinline_kit.client import MAX_MESSAGE, MAX_METADATA, api_channel, mesh_channel
 from twinline_kit.errors import Error, ResourceExhausted, Unavailable
+from twinline_kit.loops import working
 from twinline_kit.server import Bound, CannotListen, Listen, PortInUse, serving
 
 
@@ -72,6 +72,36 @@ async def test_a_stop_says_not_serving_first_and_lets_calls_end(authority: Certi
         assert (await call.read()).value == "still here"
         await call.done_writing()
         await asyncio.wait_for(stopping, 4)
+
+
+async def test_a_stop_turns_people_away_before_the_background_work_ends(authority: Certificates, keep: Keep) -> None:
+    ending, enough = asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ending.set()
+            await enough.wait()
+
+    identity = authority.service("keys")
+    async with AsyncExitStack() as stack:
+        bound = await stack.enter_async_context(
+            serving(ANYWHERE, [SERVICE], [work], identity=identity, verifier=People())
+        )
+        person = keep(api_channel(bound.api, authority.ca, "admin-token"))
+        assert await Echo(person).say("hello") == "hello"
+        stopping = asyncio.ensure_future(stack.aclose())
+        await ending.wait()
+        with pytest.raises(Unavailable, match="about to stop"):
+            await Echo(person).say("hello")
+        health: Any = health_pb2_grpc.HealthStub(person)
+        answer = await health.Check(health_pb2.HealthCheckRequest(service=NAME))
+        assert answer.status == health_pb2.HealthCheckResponse.NOT_SERVING
+        agent = Echo(keep(mesh_channel(bound.mesh, authority.agent("agent-1"))))
+        assert await agent.say("hello", method="For_agent") == "hello"
+        enough.set()
+        await stopping
 
 
 async def test_a_stop_ends_streams_that_do_not_end_themselves(authority: Certificates, keep: Keep) -> None:

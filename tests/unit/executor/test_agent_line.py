@@ -14,7 +14,7 @@ from tests.peers.eventually import eventually
 from twinline.agent_gateway.v1 import agents_pb2, fleet_pb2, fleet_pb2_grpc
 from twinline_executor.active import ActiveRun, ActiveTask
 from twinline_executor.agent_line import TICK, AgentLine
-from twinline_executor.bell import Bell
+from twinline_executor.changes import Changes
 from twinline_executor.recorder import Recorder
 from twinline_executor.rows import Run, Task
 from twinline_executor.settings import Settings
@@ -63,7 +63,7 @@ async def line(gateway: Gateway, tmp_path: Path) -> AsyncIterator[AgentLine]:
     files: dict[str, Any] = dict.fromkeys(("certificate_file", "key_file", "ca_file"), tmp_path)
     settings = Settings(database_url=f"sqlite:///{tmp_path / 'none.db'}", restate_after=1.0, **files)
     engine = db.open(settings.database_url)
-    recorder = Recorder(ResultStore(engine, "a"), OutputStore(engine), Bell(), clock=clock.now, max_output=1 << 20)
+    recorder = Recorder(ResultStore(engine, "a"), OutputStore(engine), Changes(), clock=clock.now, max_output=1 << 20)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         line = AgentLine(channel, "a", RunStore(engine), recorder, settings)
         running = asyncio.ensure_future(line.run())

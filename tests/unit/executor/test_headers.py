@@ -14,7 +14,7 @@ FULL = b"""#!/bin/bash -e
 # Description: |
 #   First line.
 #   Second line.
-# Packages: "curl jq"
+# Packages: ""
 # Inputs:
 #   APP_PORT:
 #     Category: Application
@@ -27,7 +27,10 @@ FULL = b"""#!/bin/bash -e
 #   PASSWORD:
 #     Advanced: yes
 #     Default: cred:APP_PASSWORD
-# Attachments: [app.tgz]
+#   HOSTS:
+#     Input Type: array
+#     Default: array:["text:a","text:b"]
+# Attachments: []
 # ...
 echo $OTHER
 """
@@ -35,14 +38,14 @@ echo $OTHER
 
 def test_a_full_header_is_read() -> None:
     header = headers.read(FULL)
-    assert (header.name, header.description, header.packages) == ("Install app", "First line.\nSecond line.", "curl jq")
-    assert header.attachments == ("app.tgz",)
+    assert (header.name, header.description) == ("Install app", "First line.\nSecond line.")
     assert header.inputs == (
         Declaration(
             "APP_PORT", "Application", "TCP port to listen on", required=True, default="text:8080",
             possible_values=("text:8080", "text:8443"),
         ),
         Declaration("PASSWORD", advanced=True, default="cred:APP_PASSWORD"),
+        Declaration("HOSTS", default='array:["text:a","text:b"]'),
     )  # fmt: skip
 
 
@@ -72,6 +75,11 @@ def test_comments_of_other_languages_hold_headers_too(sign: str) -> None:
         (["---", "Inputs: 3", "..."], 3, "not a mapping"),
         (["---", "Inputs: {}", "Description: [x]", "..."], 4, "is not a text"),
         (["---", "- Inputs", "..."], 3, "not a mapping"),
+        (["---", "Inputs: {}", 'Packages: "curl jq"', "..."], 4, "Packages do not reach servers; install them"),
+        (["---", "Packages: [curl]", "Inputs: {}", "..."], 3, "Packages do not reach servers"),
+        (["---", "Inputs: {}", "Attachments:", "  - app.tgz", "..."], 5, "let the script fetch them"),
+        (["---", "Inputs: {}", "Attachments: app.tgz", "..."], 4, "Attachments do not reach servers"),
+        (["---", "Inputs:", "  A:", "    Input Type: list", "..."], 5, "neither single nor array"),
     ],
 )
 def test_a_mistake_is_named_with_the_script_s_own_line(lines: list[str], number: int, message: str) -> None:
@@ -87,6 +95,11 @@ def test_without_a_header_inputs_are_guessed_from_the_text() -> None:
     found = headers.read(source).inputs
     assert [each.name for each in found] == ["APP_PORT", "DB_HOST", "RUBY_ONE", "PERL_ONE", "SHELL_ONE"]
     assert all(each.detected and not each.required for each in found)
+
+
+@pytest.mark.parametrize("line", ["Packages:", 'Packages: ""', "Packages: []", "Attachments:", "Attachments: []"])
+def test_what_is_not_carried_may_be_named_when_it_is_empty(line: str) -> None:
+    assert headers.read(f"#!/bin/sh\n# ---\n# Inputs: {{}}\n# {line}\n# ...\n".encode()).declared
 
 
 def test_a_decoration_is_no_header() -> None:

@@ -32,6 +32,10 @@ TARGETS = [
         ("generation:v4", "13"),
         ("state:operational", "13"),
         ("not state:operational", "2"),
+        ("state:OPERATIONAL", "13"),
+        ("state:Strand*", "2"),
+        ("deployment:PROD", ""),
+        ("generation:V5", "2"),
         ("not not state:operational", "13"),
         ("generation:v4 and tag:role=web", "1"),
         ("generation:v5 or tag:role=db", "23"),
@@ -57,6 +61,26 @@ def test_a_mistake_is_named_with_its_column(selector: str, column: int) -> None:
     with pytest.raises(SelectorMalformed, match=f"column {column}:") as refused:
         selectors.parse(selector)
     assert refused.value.metadata["column"] == str(column)
+
+
+@pytest.mark.parametrize(
+    ("selector", "hint"),
+    [
+        ("state:operatonal", "no target has state operatonal, there are operational, stranded"),
+        ("deployment:stie and tag:role=web", "no target has deployment stie, there are prod"),
+        ("tag:rule=*", "no target has tag rule=*, there are env=prod, role=db, role=web"),
+        ("name:web-9", ""),
+        ("state:stranded and generation:v4", ""),
+    ],
+)
+def test_what_nobody_has_is_named_with_what_there_is_instead(selector: str, hint: str) -> None:
+    assert selectors.instead(selector, TARGETS) == hint
+
+
+def test_of_many_values_the_first_are_named() -> None:
+    many = [Target(str(number), f"web-{number}", 4, tags=(f"n={number:02}",)) for number in range(12)]
+    assert selectors.instead("tag:x", many).endswith("n=08, n=09 and 2 more")
+    assert selectors.instead("tag:x", []) == ""
 
 
 @given(st.text(alphabet='nameortdv45:=*()" -', max_size=40))

@@ -139,7 +139,7 @@ def _task_values(task: Task, change: int) -> dict[str, Any]:
 
 def to_run(row: Row) -> Run:
     """A row of `run_columns`."""
-    return Run(**dict(row._mapping) | {"state": RunState(row.state)})
+    return Run(**dict(row._mapping) | {"state": RunState(row.state), "targets": tuple(row.targets)})
 
 
 def to_task(row: Row) -> Task:

@@ -10,11 +10,20 @@ from sqlalchemy.exc import IntegrityError
 
 from twinline_executor.errors import TargetDeleted, TargetNameTaken, TargetNotFound
 from twinline_executor.models import targets
-from twinline_executor.rows import Target
+from twinline_executor.rows import SeenHostKey, Target
 from twinline_executor.selectors import Predicate
 
 COLUMNS = [targets.c[field.name] for field in fields(Target)]
 READ_AT_ONCE = 1000
+
+_LEARN = (
+    sa.update(targets)
+    .where(
+        targets.c.id == sa.bindparam("target_id"), targets.c.host == sa.bindparam("seen_host"),
+        targets.c.port == sa.bindparam("seen_port"), targets.c.host_key == "",
+    )
+    .values(host_key=sa.bindparam("seen_key"), host_key_learned=True)
+)  # fmt: skip
 
 
 class TargetStore:
@@ -91,16 +100,13 @@ class TargetStore:
                         break
         return picked
 
-    def learn_host_key(self, target_id: str, host: str, port: int, host_key: str) -> str:
-        """Pin the key first seen at host:port, and answer the one that is pinned now; "" when the target moved on."""
-        same = (targets.c.id == target_id, targets.c.host == host, targets.c.port == port)
+    def learn_host_keys(self, seen: Sequence[SeenHostKey]) -> list[str]:
+        """Pin keys where none is pinned; answer those that are now, in the same order, "" for targets that moved on."""
         with self._engine.begin() as connection:
-            connection.execute(
-                sa.update(targets)
-                .where(*same, targets.c.host_key == "")
-                .values(host_key=host_key, host_key_learned=True)
-            )
-            return connection.execute(sa.select(targets.c.host_key).where(*same)).scalar() or ""
+            # In the order of their ids, as above.
+            connection.execute(_LEARN, [_learned(each) for each in sorted(seen, key=lambda each: each.target_id)])
+            now = self._by_id(connection, [each.target_id for each in seen])
+        return [_pinned(now.get(each.target_id), each) for each in seen]
 
     def delete(self, name: str) -> None:
         """Forget a target; its id stays taken for good."""
@@ -129,6 +135,16 @@ class TargetStore:
                 raise TargetNameTaken(
                     f"target {target_id} has the name {name} already; delete it or use another name", target=target_id
                 )
+
+
+def _learned(seen: SeenHostKey) -> dict[str, Any]:
+    return {
+        "target_id": seen.target_id, "seen_host": seen.host, "seen_port": seen.port, "seen_key": seen.host_key,
+    }  # fmt: skip
+
+
+def _pinned(target: Target | None, seen: SeenHostKey) -> str:
+    return target.host_key if target and (target.host, target.port) == (seen.host, seen.port) else ""
 
 
 def _keeping_host_key(before: Target, wanted: Target) -> Target:

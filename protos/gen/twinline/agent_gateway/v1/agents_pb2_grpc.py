@@ -59,7 +59,7 @@ class AgentServiceServicer:
     def Enroll(self, request, context):
         """Exchanges a single-use enrolment token for a certificate. The same token with the same key gets a certificate again
         (an answer may be lost); with another key it is refused and logged as a second machine.
-        Reasons: ENROLLMENT_REFUSED.
+        Reasons: ENROLLMENT_REFUSED, SIGNING_UNAVAILABLE, CERTIFICATE_REQUEST_MALFORMED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -67,6 +67,7 @@ class AgentServiceServicer:
 
     def Renew(self, request, context):
         """Renews the certificate of the agent that calls.
+        Reasons: AGENT_REVOKED, SIGNING_UNAVAILABLE, CERTIFICATE_REQUEST_MALFORMED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -74,6 +75,8 @@ class AgentServiceServicer:
 
     def Connect(self, request_iterator, context):
         """The agent's one stream. Each side says what is so, or what should be, again after every reconnect.
+        Reasons: AGENT_UNKNOWN, AGENT_REVOKED, AGENT_SILENT, GATEWAY_STOPPING, PRESENCE_UNAVAILABLE, STREAM_FENCED,
+        STREAM_MALFORMED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

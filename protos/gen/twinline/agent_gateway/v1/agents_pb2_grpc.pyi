@@ -36,12 +36,17 @@ class AgentServiceStub:
     Enroll: _grpc.UnaryUnaryMultiCallable[_agents_pb2.EnrollRequest, _agents_pb2.EnrollResponse]
     """Exchanges a single-use enrolment token for a certificate. The same token with the same key gets a certificate again
     (an answer may be lost); with another key it is refused and logged as a second machine.
-    Reasons: ENROLLMENT_REFUSED.
+    Reasons: ENROLLMENT_REFUSED, SIGNING_UNAVAILABLE, CERTIFICATE_REQUEST_MALFORMED.
     """
     Renew: _grpc.UnaryUnaryMultiCallable[_agents_pb2.RenewRequest, _agents_pb2.EnrollResponse]
-    """Renews the certificate of the agent that calls."""
+    """Renews the certificate of the agent that calls.
+    Reasons: AGENT_REVOKED, SIGNING_UNAVAILABLE, CERTIFICATE_REQUEST_MALFORMED.
+    """
     Connect: _grpc.StreamStreamMultiCallable[_agents_pb2.AgentMessage, _agents_pb2.GatewayMessage]
-    """The agent's one stream. Each side says what is so, or what should be, again after every reconnect."""
+    """The agent's one stream. Each side says what is so, or what should be, again after every reconnect.
+    Reasons: AGENT_UNKNOWN, AGENT_REVOKED, AGENT_SILENT, GATEWAY_STOPPING, PRESENCE_UNAVAILABLE, STREAM_FENCED,
+    STREAM_MALFORMED.
+    """
 
 @_typing.type_check_only
 class AgentServiceAsyncStub(AgentServiceStub):
@@ -51,12 +56,17 @@ class AgentServiceAsyncStub(AgentServiceStub):
     Enroll: _aio.UnaryUnaryMultiCallable[_agents_pb2.EnrollRequest, _agents_pb2.EnrollResponse]  # type: ignore[assignment]
     """Exchanges a single-use enrolment token for a certificate. The same token with the same key gets a certificate again
     (an answer may be lost); with another key it is refused and logged as a second machine.
-    Reasons: ENROLLMENT_REFUSED.
+    Reasons: ENROLLMENT_REFUSED, SIGNING_UNAVAILABLE, CERTIFICATE_REQUEST_MALFORMED.
     """
     Renew: _aio.UnaryUnaryMultiCallable[_agents_pb2.RenewRequest, _agents_pb2.EnrollResponse]  # type: ignore[assignment]
-    """Renews the certificate of the agent that calls."""
+    """Renews the certificate of the agent that calls.
+    Reasons: AGENT_REVOKED, SIGNING_UNAVAILABLE, CERTIFICATE_REQUEST_MALFORMED.
+    """
     Connect: _aio.StreamStreamMultiCallable[_agents_pb2.AgentMessage, _agents_pb2.GatewayMessage]  # type: ignore[assignment]
-    """The agent's one stream. Each side says what is so, or what should be, again after every reconnect."""
+    """The agent's one stream. Each side says what is so, or what should be, again after every reconnect.
+    Reasons: AGENT_UNKNOWN, AGENT_REVOKED, AGENT_SILENT, GATEWAY_STOPPING, PRESENCE_UNAVAILABLE, STREAM_FENCED,
+    STREAM_MALFORMED.
+    """
 
 class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
     """What agents dial."""
@@ -69,7 +79,7 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_agents_pb2.EnrollResponse, _abc.Awaitable[_agents_pb2.EnrollResponse]]:
         """Exchanges a single-use enrolment token for a certificate. The same token with the same key gets a certificate again
         (an answer may be lost); with another key it is refused and logged as a second machine.
-        Reasons: ENROLLMENT_REFUSED.
+        Reasons: ENROLLMENT_REFUSED, SIGNING_UNAVAILABLE, CERTIFICATE_REQUEST_MALFORMED.
         """
 
     @_abc_1.abstractmethod
@@ -78,7 +88,9 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agents_pb2.RenewRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agents_pb2.EnrollResponse, _abc.Awaitable[_agents_pb2.EnrollResponse]]:
-        """Renews the certificate of the agent that calls."""
+        """Renews the certificate of the agent that calls.
+        Reasons: AGENT_REVOKED, SIGNING_UNAVAILABLE, CERTIFICATE_REQUEST_MALFORMED.
+        """
 
     @_abc_1.abstractmethod
     def Connect(
@@ -86,6 +98,9 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_agents_pb2.AgentMessage],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_agents_pb2.GatewayMessage], _abc.AsyncIterator[_agents_pb2.GatewayMessage]]:
-        """The agent's one stream. Each side says what is so, or what should be, again after every reconnect."""
+        """The agent's one stream. Each side says what is so, or what should be, again after every reconnect.
+        Reasons: AGENT_UNKNOWN, AGENT_REVOKED, AGENT_SILENT, GATEWAY_STOPPING, PRESENCE_UNAVAILABLE, STREAM_FENCED,
+        STREAM_MALFORMED.
+        """
 
 def add_AgentServiceServicer_to_server(servicer: AgentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -77,6 +77,7 @@ class FleetServiceServicer:
 
     def GetAgent(self, request, context):
         """Returns one agent.
+        Reasons: AGENT_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -91,6 +92,7 @@ class FleetServiceServicer:
 
     def RevokeAgent(self, request, context):
         """Ends an agent for good: its stream is cut and its certificate refused. Its id is never used again.
+        Reasons: AGENT_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -99,6 +101,7 @@ class FleetServiceServicer:
     def Dispatch(self, request_iterator, context):
         """Carries work to agents and their reports back. The caller states what it wants, again after every cut; the latest
         delivery of a task decides where its reports go.
+        Reasons: STREAM_FENCED, STREAM_MALFORMED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -39,14 +39,19 @@ class FleetServiceStub:
     Reasons: ENROLLMENT_USED, ENROLLMENT_KEY_DIFFERS.
     """
     GetAgent: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.GetAgentRequest, _fleet_pb2.Agent]
-    """Returns one agent."""
+    """Returns one agent.
+    Reasons: AGENT_NOT_FOUND.
+    """
     ListAgents: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.ListAgentsRequest, _fleet_pb2.ListAgentsResponse]
     """Lists agents by id."""
     RevokeAgent: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.RevokeAgentRequest, _fleet_pb2.Agent]
-    """Ends an agent for good: its stream is cut and its certificate refused. Its id is never used again."""
+    """Ends an agent for good: its stream is cut and its certificate refused. Its id is never used again.
+    Reasons: AGENT_NOT_FOUND.
+    """
     Dispatch: _grpc.StreamStreamMultiCallable[_fleet_pb2.DispatchRequest, _fleet_pb2.DispatchResponse]
     """Carries work to agents and their reports back. The caller states what it wants, again after every cut; the latest
     delivery of a task decides where its reports go.
+    Reasons: STREAM_FENCED, STREAM_MALFORMED.
     """
 
 @_typing.type_check_only
@@ -60,14 +65,19 @@ class FleetServiceAsyncStub(FleetServiceStub):
     Reasons: ENROLLMENT_USED, ENROLLMENT_KEY_DIFFERS.
     """
     GetAgent: _aio.UnaryUnaryMultiCallable[_fleet_pb2.GetAgentRequest, _fleet_pb2.Agent]  # type: ignore[assignment]
-    """Returns one agent."""
+    """Returns one agent.
+    Reasons: AGENT_NOT_FOUND.
+    """
     ListAgents: _aio.UnaryUnaryMultiCallable[_fleet_pb2.ListAgentsRequest, _fleet_pb2.ListAgentsResponse]  # type: ignore[assignment]
     """Lists agents by id."""
     RevokeAgent: _aio.UnaryUnaryMultiCallable[_fleet_pb2.RevokeAgentRequest, _fleet_pb2.Agent]  # type: ignore[assignment]
-    """Ends an agent for good: its stream is cut and its certificate refused. Its id is never used again."""
+    """Ends an agent for good: its stream is cut and its certificate refused. Its id is never used again.
+    Reasons: AGENT_NOT_FOUND.
+    """
     Dispatch: _aio.StreamStreamMultiCallable[_fleet_pb2.DispatchRequest, _fleet_pb2.DispatchResponse]  # type: ignore[assignment]
     """Carries work to agents and their reports back. The caller states what it wants, again after every cut; the latest
     delivery of a task decides where its reports go.
+    Reasons: STREAM_FENCED, STREAM_MALFORMED.
     """
 
 class FleetServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -90,7 +100,9 @@ class FleetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _fleet_pb2.GetAgentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_fleet_pb2.Agent, _abc.Awaitable[_fleet_pb2.Agent]]:
-        """Returns one agent."""
+        """Returns one agent.
+        Reasons: AGENT_NOT_FOUND.
+        """
 
     @_abc_1.abstractmethod
     def ListAgents(
@@ -106,7 +118,9 @@ class FleetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _fleet_pb2.RevokeAgentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_fleet_pb2.Agent, _abc.Awaitable[_fleet_pb2.Agent]]:
-        """Ends an agent for good: its stream is cut and its certificate refused. Its id is never used again."""
+        """Ends an agent for good: its stream is cut and its certificate refused. Its id is never used again.
+        Reasons: AGENT_NOT_FOUND.
+        """
 
     @_abc_1.abstractmethod
     def Dispatch(
@@ -116,6 +130,7 @@ class FleetServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_fleet_pb2.DispatchResponse], _abc.AsyncIterator[_fleet_pb2.DispatchResponse]]:
         """Carries work to agents and their reports back. The caller states what it wants, again after every cut; the latest
         delivery of a task decides where its reports go.
+        Reasons: STREAM_FENCED, STREAM_MALFORMED.
         """
 
 def add_FleetServiceServicer_to_server(servicer: FleetServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

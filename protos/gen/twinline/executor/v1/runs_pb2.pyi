@@ -88,6 +88,7 @@ class Run(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     COUNTS_FIELD_NUMBER: _builtins.int
     TIMEOUT_FIELD_NUMBER: _builtins.int
+    TARGETS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """`run-…`"""
     script: _builtins.str
@@ -96,7 +97,7 @@ class Run(_message.Message):
     command: _builtins.str
     """for a run without a stored script"""
     selector: _builtins.str
-    """as asked; of targets given one by one, the names of the first 20"""
+    """as asked; empty when the targets were given one by one"""
     state: Global___Run.State.ValueType
     started_by: _builtins.str
     """a person or a service"""
@@ -114,6 +115,10 @@ class Run(_message.Message):
     def timeout(self) -> _duration_pb2.Duration:
         """on the host; none when absent"""
 
+    @_builtins.property
+    def targets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """names, as they were then, of targets that were given one by one"""
+
     def __init__(
         self,
         *,
@@ -129,10 +134,11 @@ class Run(_message.Message):
         end_time: _timestamp_pb2.Timestamp | None = ...,
         counts: Global___TaskCounts | None = ...,
         timeout: _duration_pb2.Duration | None = ...,
+        targets: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "create_time", b"create_time", "end_time", b"end_time", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "counts", b"counts", "create_time", b"create_time", "end_time", b"end_time", "id", b"id", "inputs", b"inputs", "revision", b"revision", "script", b"script", "selector", b"selector", "started_by", b"started_by", "state", b"state", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "counts", b"counts", "create_time", b"create_time", "end_time", b"end_time", "id", b"id", "inputs", b"inputs", "revision", b"revision", "script", b"script", "selector", b"selector", "started_by", b"started_by", "state", b"state", "targets", b"targets", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -390,7 +396,7 @@ class StartRunRequest(_message.Message):
     """store and start nothing: refuse, or answer the run as it would be, without an id"""
     @_builtins.property
     def targets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """names or ids, instead of a selector"""
+        """names or ids, at most 1000, instead of a selector"""
 
     @_builtins.property
     def inputs(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:

@@ -78,8 +78,8 @@ class RunServiceServicer:
 
     def StartRun(self, request, context):
         """Starts a run. A repeated request_id returns the first one. With validate_only no request_id is needed or used up.
-        Reasons: SELECTION_EMPTY, SELECTOR_MALFORMED, SCRIPT_NOT_FOUND, INPUT_MISSING, INPUT_MALFORMED, INPUT_UNKNOWN,
-        TARGET_NOT_FOUND.
+        Reasons: SELECTION_EMPTY, SELECTOR_MALFORMED, TARGET_NOT_FOUND, SCRIPT_NOT_FOUND, SCRIPT_TOO_LARGE,
+        INPUT_MISSING, INPUT_MALFORMED, INPUT_UNKNOWN, CREDENTIAL_NOT_FOUND (all targets, inputs and credentials listed).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -87,6 +87,7 @@ class RunServiceServicer:
 
     def GetRun(self, request, context):
         """Returns one run.
+        Reasons: RUN_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -101,6 +102,7 @@ class RunServiceServicer:
 
     def ListTasks(self, request, context):
         """Lists the tasks of a run by target name.
+        Reasons: RUN_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -108,6 +110,7 @@ class RunServiceServicer:
 
     def WatchRun(self, request, context):
         """Follows a run: the present state first, then each change, until it has ended.
+        Reasons: RUN_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -115,6 +118,7 @@ class RunServiceServicer:
 
     def ReadOutput(self, request, context):
         """Reads a task's output from an offset; with follow, until the task has ended.
+        Reasons: TASK_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -122,6 +126,7 @@ class RunServiceServicer:
 
     def CancelRun(self, request, context):
         """Cancels what has not ended: tasks not yet started never start, running ones get TERM, then KILL, on their hosts.
+        Reasons: RUN_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -35,21 +35,31 @@ class RunServiceStub:
     def __new__(cls, channel: _aio.Channel) -> RunServiceAsyncStub: ...
     StartRun: _grpc.UnaryUnaryMultiCallable[_runs_pb2.StartRunRequest, _runs_pb2.Run]
     """Starts a run. A repeated request_id returns the first one. With validate_only no request_id is needed or used up.
-    Reasons: SELECTION_EMPTY, SELECTOR_MALFORMED, SCRIPT_NOT_FOUND, INPUT_MISSING, INPUT_MALFORMED, INPUT_UNKNOWN,
-    TARGET_NOT_FOUND.
+    Reasons: SELECTION_EMPTY, SELECTOR_MALFORMED, TARGET_NOT_FOUND, SCRIPT_NOT_FOUND, SCRIPT_TOO_LARGE,
+    INPUT_MISSING, INPUT_MALFORMED, INPUT_UNKNOWN, CREDENTIAL_NOT_FOUND (all targets, inputs and credentials listed).
     """
     GetRun: _grpc.UnaryUnaryMultiCallable[_runs_pb2.GetRunRequest, _runs_pb2.Run]
-    """Returns one run."""
+    """Returns one run.
+    Reasons: RUN_NOT_FOUND.
+    """
     ListRuns: _grpc.UnaryUnaryMultiCallable[_runs_pb2.ListRunsRequest, _runs_pb2.ListRunsResponse]
     """Lists runs, newest first."""
     ListTasks: _grpc.UnaryUnaryMultiCallable[_runs_pb2.ListTasksRequest, _runs_pb2.ListTasksResponse]
-    """Lists the tasks of a run by target name."""
+    """Lists the tasks of a run by target name.
+    Reasons: RUN_NOT_FOUND.
+    """
     WatchRun: _grpc.UnaryStreamMultiCallable[_runs_pb2.WatchRunRequest, _runs_pb2.WatchRunResponse]
-    """Follows a run: the present state first, then each change, until it has ended."""
+    """Follows a run: the present state first, then each change, until it has ended.
+    Reasons: RUN_NOT_FOUND.
+    """
     ReadOutput: _grpc.UnaryStreamMultiCallable[_runs_pb2.ReadOutputRequest, _runs_pb2.ReadOutputResponse]
-    """Reads a task's output from an offset; with follow, until the task has ended."""
+    """Reads a task's output from an offset; with follow, until the task has ended.
+    Reasons: TASK_NOT_FOUND.
+    """
     CancelRun: _grpc.UnaryUnaryMultiCallable[_runs_pb2.CancelRunRequest, _runs_pb2.Run]
-    """Cancels what has not ended: tasks not yet started never start, running ones get TERM, then KILL, on their hosts."""
+    """Cancels what has not ended: tasks not yet started never start, running ones get TERM, then KILL, on their hosts.
+    Reasons: RUN_NOT_FOUND.
+    """
 
 @_typing.type_check_only
 class RunServiceAsyncStub(RunServiceStub):
@@ -58,21 +68,31 @@ class RunServiceAsyncStub(RunServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     StartRun: _aio.UnaryUnaryMultiCallable[_runs_pb2.StartRunRequest, _runs_pb2.Run]  # type: ignore[assignment]
     """Starts a run. A repeated request_id returns the first one. With validate_only no request_id is needed or used up.
-    Reasons: SELECTION_EMPTY, SELECTOR_MALFORMED, SCRIPT_NOT_FOUND, INPUT_MISSING, INPUT_MALFORMED, INPUT_UNKNOWN,
-    TARGET_NOT_FOUND.
+    Reasons: SELECTION_EMPTY, SELECTOR_MALFORMED, TARGET_NOT_FOUND, SCRIPT_NOT_FOUND, SCRIPT_TOO_LARGE,
+    INPUT_MISSING, INPUT_MALFORMED, INPUT_UNKNOWN, CREDENTIAL_NOT_FOUND (all targets, inputs and credentials listed).
     """
     GetRun: _aio.UnaryUnaryMultiCallable[_runs_pb2.GetRunRequest, _runs_pb2.Run]  # type: ignore[assignment]
-    """Returns one run."""
+    """Returns one run.
+    Reasons: RUN_NOT_FOUND.
+    """
     ListRuns: _aio.UnaryUnaryMultiCallable[_runs_pb2.ListRunsRequest, _runs_pb2.ListRunsResponse]  # type: ignore[assignment]
     """Lists runs, newest first."""
     ListTasks: _aio.UnaryUnaryMultiCallable[_runs_pb2.ListTasksRequest, _runs_pb2.ListTasksResponse]  # type: ignore[assignment]
-    """Lists the tasks of a run by target name."""
+    """Lists the tasks of a run by target name.
+    Reasons: RUN_NOT_FOUND.
+    """
     WatchRun: _aio.UnaryStreamMultiCallable[_runs_pb2.WatchRunRequest, _runs_pb2.WatchRunResponse]  # type: ignore[assignment]
-    """Follows a run: the present state first, then each change, until it has ended."""
+    """Follows a run: the present state first, then each change, until it has ended.
+    Reasons: RUN_NOT_FOUND.
+    """
     ReadOutput: _aio.UnaryStreamMultiCallable[_runs_pb2.ReadOutputRequest, _runs_pb2.ReadOutputResponse]  # type: ignore[assignment]
-    """Reads a task's output from an offset; with follow, until the task has ended."""
+    """Reads a task's output from an offset; with follow, until the task has ended.
+    Reasons: TASK_NOT_FOUND.
+    """
     CancelRun: _aio.UnaryUnaryMultiCallable[_runs_pb2.CancelRunRequest, _runs_pb2.Run]  # type: ignore[assignment]
-    """Cancels what has not ended: tasks not yet started never start, running ones get TERM, then KILL, on their hosts."""
+    """Cancels what has not ended: tasks not yet started never start, running ones get TERM, then KILL, on their hosts.
+    Reasons: RUN_NOT_FOUND.
+    """
 
 class RunServiceServicer(metaclass=_abc_1.ABCMeta):
     """Runs: one script on one or many targets, each of them a task."""
@@ -84,8 +104,8 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_runs_pb2.Run, _abc.Awaitable[_runs_pb2.Run]]:
         """Starts a run. A repeated request_id returns the first one. With validate_only no request_id is needed or used up.
-        Reasons: SELECTION_EMPTY, SELECTOR_MALFORMED, SCRIPT_NOT_FOUND, INPUT_MISSING, INPUT_MALFORMED, INPUT_UNKNOWN,
-        TARGET_NOT_FOUND.
+        Reasons: SELECTION_EMPTY, SELECTOR_MALFORMED, TARGET_NOT_FOUND, SCRIPT_NOT_FOUND, SCRIPT_TOO_LARGE,
+        INPUT_MISSING, INPUT_MALFORMED, INPUT_UNKNOWN, CREDENTIAL_NOT_FOUND (all targets, inputs and credentials listed).
         """
 
     @_abc_1.abstractmethod
@@ -94,7 +114,9 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _runs_pb2.GetRunRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_runs_pb2.Run, _abc.Awaitable[_runs_pb2.Run]]:
-        """Returns one run."""
+        """Returns one run.
+        Reasons: RUN_NOT_FOUND.
+        """
 
     @_abc_1.abstractmethod
     def ListRuns(
@@ -110,7 +132,9 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _runs_pb2.ListTasksRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_runs_pb2.ListTasksResponse, _abc.Awaitable[_runs_pb2.ListTasksResponse]]:
-        """Lists the tasks of a run by target name."""
+        """Lists the tasks of a run by target name.
+        Reasons: RUN_NOT_FOUND.
+        """
 
     @_abc_1.abstractmethod
     def WatchRun(
@@ -118,7 +142,9 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _runs_pb2.WatchRunRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_runs_pb2.WatchRunResponse], _abc.AsyncIterator[_runs_pb2.WatchRunResponse]]:
-        """Follows a run: the present state first, then each change, until it has ended."""
+        """Follows a run: the present state first, then each change, until it has ended.
+        Reasons: RUN_NOT_FOUND.
+        """
 
     @_abc_1.abstractmethod
     def ReadOutput(
@@ -126,7 +152,9 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _runs_pb2.ReadOutputRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_runs_pb2.ReadOutputResponse], _abc.AsyncIterator[_runs_pb2.ReadOutputResponse]]:
-        """Reads a task's output from an offset; with follow, until the task has ended."""
+        """Reads a task's output from an offset; with follow, until the task has ended.
+        Reasons: TASK_NOT_FOUND.
+        """
 
     @_abc_1.abstractmethod
     def CancelRun(
@@ -134,6 +162,8 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _runs_pb2.CancelRunRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_runs_pb2.Run, _abc.Awaitable[_runs_pb2.Run]]:
-        """Cancels what has not ended: tasks not yet started never start, running ones get TERM, then KILL, on their hosts."""
+        """Cancels what has not ended: tasks not yet started never start, running ones get TERM, then KILL, on their hosts.
+        Reasons: RUN_NOT_FOUND.
+        """
 
 def add_RunServiceServicer_to_server(servicer: RunServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

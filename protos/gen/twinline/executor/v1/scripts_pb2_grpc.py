@@ -71,6 +71,7 @@ class ScriptServiceServicer:
 
     def GetScript(self, request, context):
         """Returns a script, with its text, at one revision.
+        Reasons: SCRIPT_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

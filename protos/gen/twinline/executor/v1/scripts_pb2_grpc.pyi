@@ -38,7 +38,9 @@ class ScriptServiceStub:
     Reasons: SCRIPT_HEADER_MALFORMED (with its line), SCRIPT_TOO_LARGE.
     """
     GetScript: _grpc.UnaryUnaryMultiCallable[_scripts_pb2.GetScriptRequest, _scripts_pb2.Script]
-    """Returns a script, with its text, at one revision."""
+    """Returns a script, with its text, at one revision.
+    Reasons: SCRIPT_NOT_FOUND.
+    """
     ListScripts: _grpc.UnaryUnaryMultiCallable[_scripts_pb2.ListScriptsRequest, _scripts_pb2.ListScriptsResponse]
     """Lists the newest revision of each script, without texts."""
     LintScript: _grpc.UnaryUnaryMultiCallable[_scripts_pb2.LintScriptRequest, _scripts_pb2.LintScriptResponse]
@@ -54,7 +56,9 @@ class ScriptServiceAsyncStub(ScriptServiceStub):
     Reasons: SCRIPT_HEADER_MALFORMED (with its line), SCRIPT_TOO_LARGE.
     """
     GetScript: _aio.UnaryUnaryMultiCallable[_scripts_pb2.GetScriptRequest, _scripts_pb2.Script]  # type: ignore[assignment]
-    """Returns a script, with its text, at one revision."""
+    """Returns a script, with its text, at one revision.
+    Reasons: SCRIPT_NOT_FOUND.
+    """
     ListScripts: _aio.UnaryUnaryMultiCallable[_scripts_pb2.ListScriptsRequest, _scripts_pb2.ListScriptsResponse]  # type: ignore[assignment]
     """Lists the newest revision of each script, without texts."""
     LintScript: _aio.UnaryUnaryMultiCallable[_scripts_pb2.LintScriptRequest, _scripts_pb2.LintScriptResponse]  # type: ignore[assignment]
@@ -79,7 +83,9 @@ class ScriptServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _scripts_pb2.GetScriptRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_scripts_pb2.Script, _abc.Awaitable[_scripts_pb2.Script]]:
-        """Returns a script, with its text, at one revision."""
+        """Returns a script, with its text, at one revision.
+        Reasons: SCRIPT_NOT_FOUND.
+        """
 
     @_abc_1.abstractmethod
     def ListScripts(

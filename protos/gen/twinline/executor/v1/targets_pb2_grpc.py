@@ -64,6 +64,7 @@ class TargetServiceServicer:
 
     def ApplyTargets(self, request, context):
         """Creates targets or brings them to the state given, many in one call. The same call twice changes nothing.
+        Reasons: TARGET_DELETED, TARGET_NAME_TAKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -71,6 +72,7 @@ class TargetServiceServicer:
 
     def GetTarget(self, request, context):
         """Returns one target by name or id.
+        Reasons: TARGET_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -86,6 +88,7 @@ class TargetServiceServicer:
 
     def DeleteTarget(self, request, context):
         """Forgets a target. Its runs stay.
+        Reasons: TARGET_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -35,15 +35,21 @@ class TargetServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> TargetServiceAsyncStub: ...
     ApplyTargets: _grpc.UnaryUnaryMultiCallable[_targets_pb2.ApplyTargetsRequest, _targets_pb2.ApplyTargetsResponse]
-    """Creates targets or brings them to the state given, many in one call. The same call twice changes nothing."""
+    """Creates targets or brings them to the state given, many in one call. The same call twice changes nothing.
+    Reasons: TARGET_DELETED, TARGET_NAME_TAKEN.
+    """
     GetTarget: _grpc.UnaryUnaryMultiCallable[_targets_pb2.GetTargetRequest, _targets_pb2.Target]
-    """Returns one target by name or id."""
+    """Returns one target by name or id.
+    Reasons: TARGET_NOT_FOUND.
+    """
     ListTargets: _grpc.UnaryUnaryMultiCallable[_targets_pb2.ListTargetsRequest, _targets_pb2.ListTargetsResponse]
     """Lists the targets a selector picks; all of them without one.
     Reasons: SELECTOR_MALFORMED.
     """
     DeleteTarget: _grpc.UnaryUnaryMultiCallable[_targets_pb2.DeleteTargetRequest, _empty_pb2.Empty]
-    """Forgets a target. Its runs stay."""
+    """Forgets a target. Its runs stay.
+    Reasons: TARGET_NOT_FOUND.
+    """
 
 @_typing.type_check_only
 class TargetServiceAsyncStub(TargetServiceStub):
@@ -51,15 +57,21 @@ class TargetServiceAsyncStub(TargetServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ApplyTargets: _aio.UnaryUnaryMultiCallable[_targets_pb2.ApplyTargetsRequest, _targets_pb2.ApplyTargetsResponse]  # type: ignore[assignment]
-    """Creates targets or brings them to the state given, many in one call. The same call twice changes nothing."""
+    """Creates targets or brings them to the state given, many in one call. The same call twice changes nothing.
+    Reasons: TARGET_DELETED, TARGET_NAME_TAKEN.
+    """
     GetTarget: _aio.UnaryUnaryMultiCallable[_targets_pb2.GetTargetRequest, _targets_pb2.Target]  # type: ignore[assignment]
-    """Returns one target by name or id."""
+    """Returns one target by name or id.
+    Reasons: TARGET_NOT_FOUND.
+    """
     ListTargets: _aio.UnaryUnaryMultiCallable[_targets_pb2.ListTargetsRequest, _targets_pb2.ListTargetsResponse]  # type: ignore[assignment]
     """Lists the targets a selector picks; all of them without one.
     Reasons: SELECTOR_MALFORMED.
     """
     DeleteTarget: _aio.UnaryUnaryMultiCallable[_targets_pb2.DeleteTargetRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Forgets a target. Its runs stay."""
+    """Forgets a target. Its runs stay.
+    Reasons: TARGET_NOT_FOUND.
+    """
 
 class TargetServiceServicer(metaclass=_abc_1.ABCMeta):
     """Targets: the hosts that scripts can run on."""
@@ -70,7 +82,9 @@ class TargetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _targets_pb2.ApplyTargetsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_targets_pb2.ApplyTargetsResponse, _abc.Awaitable[_targets_pb2.ApplyTargetsResponse]]:
-        """Creates targets or brings them to the state given, many in one call. The same call twice changes nothing."""
+        """Creates targets or brings them to the state given, many in one call. The same call twice changes nothing.
+        Reasons: TARGET_DELETED, TARGET_NAME_TAKEN.
+        """
 
     @_abc_1.abstractmethod
     def GetTarget(
@@ -78,7 +92,9 @@ class TargetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _targets_pb2.GetTargetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_targets_pb2.Target, _abc.Awaitable[_targets_pb2.Target]]:
-        """Returns one target by name or id."""
+        """Returns one target by name or id.
+        Reasons: TARGET_NOT_FOUND.
+        """
 
     @_abc_1.abstractmethod
     def ListTargets(
@@ -96,6 +112,8 @@ class TargetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _targets_pb2.DeleteTargetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Forgets a target. Its runs stay."""
+        """Forgets a target. Its runs stay.
+        Reasons: TARGET_NOT_FOUND.
+        """
 
 def add_TargetServiceServicer_to_server(servicer: TargetServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

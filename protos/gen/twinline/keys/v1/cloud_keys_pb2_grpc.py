@@ -97,7 +97,7 @@ class CloudKeyServiceServicer:
 
     def UploadCloudKeyMaterial(self, request, context):
         """Stores the missing private half. Refused, and nothing stored, when it does not belong to the key.
-        Reasons: KEY_MALFORMED, KEY_MATERIAL_MISMATCH.
+        Reasons: KEY_NOT_FOUND, KEY_MALFORMED, KEY_MATERIAL_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -105,6 +105,7 @@ class CloudKeyServiceServicer:
 
     def GetCloudKey(self, request, context):
         """Returns one key by name or id.
+        Reasons: KEY_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -119,6 +120,7 @@ class CloudKeyServiceServicer:
 
     def DeleteCloudKey(self, request, context):
         """Deletes a key and its private half. Its id is never used again.
+        Reasons: KEY_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -126,7 +128,7 @@ class CloudKeyServiceServicer:
 
     def Sign(self, request, context):
         """Signs with a private half, for services that open SSH connections.
-        Reasons: KEY_MATERIAL_MISSING, SIGNATURE_ALGORITHM_UNSUPPORTED.
+        Reasons: KEY_NOT_FOUND, KEY_MATERIAL_MISSING, SIGNATURE_ALGORITHM_UNSUPPORTED, SEAL_BROKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

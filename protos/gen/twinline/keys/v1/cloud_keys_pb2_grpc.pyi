@@ -46,17 +46,21 @@ class CloudKeyServiceStub:
     """
     UploadCloudKeyMaterial: _grpc.UnaryUnaryMultiCallable[_cloud_keys_pb2.UploadCloudKeyMaterialRequest, _cloud_keys_pb2.CloudKey]
     """Stores the missing private half. Refused, and nothing stored, when it does not belong to the key.
-    Reasons: KEY_MALFORMED, KEY_MATERIAL_MISMATCH.
+    Reasons: KEY_NOT_FOUND, KEY_MALFORMED, KEY_MATERIAL_MISMATCH.
     """
     GetCloudKey: _grpc.UnaryUnaryMultiCallable[_cloud_keys_pb2.GetCloudKeyRequest, _cloud_keys_pb2.CloudKey]
-    """Returns one key by name or id."""
+    """Returns one key by name or id.
+    Reasons: KEY_NOT_FOUND.
+    """
     ListCloudKeys: _grpc.UnaryUnaryMultiCallable[_cloud_keys_pb2.ListCloudKeysRequest, _cloud_keys_pb2.ListCloudKeysResponse]
     """Lists keys by name."""
     DeleteCloudKey: _grpc.UnaryUnaryMultiCallable[_cloud_keys_pb2.DeleteCloudKeyRequest, _empty_pb2.Empty]
-    """Deletes a key and its private half. Its id is never used again."""
+    """Deletes a key and its private half. Its id is never used again.
+    Reasons: KEY_NOT_FOUND.
+    """
     Sign: _grpc.UnaryUnaryMultiCallable[_cloud_keys_pb2.SignRequest, _cloud_keys_pb2.SignResponse]
     """Signs with a private half, for services that open SSH connections.
-    Reasons: KEY_MATERIAL_MISSING, SIGNATURE_ALGORITHM_UNSUPPORTED.
+    Reasons: KEY_NOT_FOUND, KEY_MATERIAL_MISSING, SIGNATURE_ALGORITHM_UNSUPPORTED, SEAL_BROKEN.
     """
 
 @_typing.type_check_only
@@ -76,17 +80,21 @@ class CloudKeyServiceAsyncStub(CloudKeyServiceStub):
     """
     UploadCloudKeyMaterial: _aio.UnaryUnaryMultiCallable[_cloud_keys_pb2.UploadCloudKeyMaterialRequest, _cloud_keys_pb2.CloudKey]  # type: ignore[assignment]
     """Stores the missing private half. Refused, and nothing stored, when it does not belong to the key.
-    Reasons: KEY_MALFORMED, KEY_MATERIAL_MISMATCH.
+    Reasons: KEY_NOT_FOUND, KEY_MALFORMED, KEY_MATERIAL_MISMATCH.
     """
     GetCloudKey: _aio.UnaryUnaryMultiCallable[_cloud_keys_pb2.GetCloudKeyRequest, _cloud_keys_pb2.CloudKey]  # type: ignore[assignment]
-    """Returns one key by name or id."""
+    """Returns one key by name or id.
+    Reasons: KEY_NOT_FOUND.
+    """
     ListCloudKeys: _aio.UnaryUnaryMultiCallable[_cloud_keys_pb2.ListCloudKeysRequest, _cloud_keys_pb2.ListCloudKeysResponse]  # type: ignore[assignment]
     """Lists keys by name."""
     DeleteCloudKey: _aio.UnaryUnaryMultiCallable[_cloud_keys_pb2.DeleteCloudKeyRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Deletes a key and its private half. Its id is never used again."""
+    """Deletes a key and its private half. Its id is never used again.
+    Reasons: KEY_NOT_FOUND.
+    """
     Sign: _aio.UnaryUnaryMultiCallable[_cloud_keys_pb2.SignRequest, _cloud_keys_pb2.SignResponse]  # type: ignore[assignment]
     """Signs with a private half, for services that open SSH connections.
-    Reasons: KEY_MATERIAL_MISSING, SIGNATURE_ALGORITHM_UNSUPPORTED.
+    Reasons: KEY_NOT_FOUND, KEY_MATERIAL_MISSING, SIGNATURE_ALGORITHM_UNSUPPORTED, SEAL_BROKEN.
     """
 
 class CloudKeyServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -121,7 +129,7 @@ class CloudKeyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_cloud_keys_pb2.CloudKey, _abc.Awaitable[_cloud_keys_pb2.CloudKey]]:
         """Stores the missing private half. Refused, and nothing stored, when it does not belong to the key.
-        Reasons: KEY_MALFORMED, KEY_MATERIAL_MISMATCH.
+        Reasons: KEY_NOT_FOUND, KEY_MALFORMED, KEY_MATERIAL_MISMATCH.
         """
 
     @_abc_1.abstractmethod
@@ -130,7 +138,9 @@ class CloudKeyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _cloud_keys_pb2.GetCloudKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cloud_keys_pb2.CloudKey, _abc.Awaitable[_cloud_keys_pb2.CloudKey]]:
-        """Returns one key by name or id."""
+        """Returns one key by name or id.
+        Reasons: KEY_NOT_FOUND.
+        """
 
     @_abc_1.abstractmethod
     def ListCloudKeys(
@@ -146,7 +156,9 @@ class CloudKeyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _cloud_keys_pb2.DeleteCloudKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Deletes a key and its private half. Its id is never used again."""
+        """Deletes a key and its private half. Its id is never used again.
+        Reasons: KEY_NOT_FOUND.
+        """
 
     @_abc_1.abstractmethod
     def Sign(
@@ -155,7 +167,7 @@ class CloudKeyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_cloud_keys_pb2.SignResponse, _abc.Awaitable[_cloud_keys_pb2.SignResponse]]:
         """Signs with a private half, for services that open SSH connections.
-        Reasons: KEY_MATERIAL_MISSING, SIGNATURE_ALGORITHM_UNSUPPORTED.
+        Reasons: KEY_NOT_FOUND, KEY_MATERIAL_MISSING, SIGNATURE_ALGORITHM_UNSUPPORTED, SEAL_BROKEN.
         """
 
 def add_CloudKeyServiceServicer_to_server(servicer: CloudKeyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

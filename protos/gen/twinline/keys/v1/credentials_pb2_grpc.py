@@ -78,6 +78,7 @@ class CredentialServiceServicer:
 
     def DeleteCredential(self, request, context):
         """Deletes one.
+        Reasons: CREDENTIAL_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -85,7 +86,7 @@ class CredentialServiceServicer:
 
     def OpenCredentials(self, request, context):
         """Opens several values at once, for the service that hands them to a script. Any unknown name refuses the call.
-        Reasons: CREDENTIAL_NOT_FOUND.
+        Reasons: CREDENTIAL_NOT_FOUND, SEAL_BROKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

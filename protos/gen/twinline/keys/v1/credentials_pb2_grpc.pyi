@@ -39,10 +39,12 @@ class CredentialServiceStub:
     ListCredentials: _grpc.UnaryUnaryMultiCallable[_credentials_pb2.ListCredentialsRequest, _credentials_pb2.ListCredentialsResponse]
     """Lists names, never values."""
     DeleteCredential: _grpc.UnaryUnaryMultiCallable[_credentials_pb2.DeleteCredentialRequest, _empty_pb2.Empty]
-    """Deletes one."""
+    """Deletes one.
+    Reasons: CREDENTIAL_NOT_FOUND.
+    """
     OpenCredentials: _grpc.UnaryUnaryMultiCallable[_credentials_pb2.OpenCredentialsRequest, _credentials_pb2.OpenCredentialsResponse]
     """Opens several values at once, for the service that hands them to a script. Any unknown name refuses the call.
-    Reasons: CREDENTIAL_NOT_FOUND.
+    Reasons: CREDENTIAL_NOT_FOUND, SEAL_BROKEN.
     """
 
 @_typing.type_check_only
@@ -55,10 +57,12 @@ class CredentialServiceAsyncStub(CredentialServiceStub):
     ListCredentials: _aio.UnaryUnaryMultiCallable[_credentials_pb2.ListCredentialsRequest, _credentials_pb2.ListCredentialsResponse]  # type: ignore[assignment]
     """Lists names, never values."""
     DeleteCredential: _aio.UnaryUnaryMultiCallable[_credentials_pb2.DeleteCredentialRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Deletes one."""
+    """Deletes one.
+    Reasons: CREDENTIAL_NOT_FOUND.
+    """
     OpenCredentials: _aio.UnaryUnaryMultiCallable[_credentials_pb2.OpenCredentialsRequest, _credentials_pb2.OpenCredentialsResponse]  # type: ignore[assignment]
     """Opens several values at once, for the service that hands them to a script. Any unknown name refuses the call.
-    Reasons: CREDENTIAL_NOT_FOUND.
+    Reasons: CREDENTIAL_NOT_FOUND, SEAL_BROKEN.
     """
 
 class CredentialServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -86,7 +90,9 @@ class CredentialServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _credentials_pb2.DeleteCredentialRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Deletes one."""
+        """Deletes one.
+        Reasons: CREDENTIAL_NOT_FOUND.
+        """
 
     @_abc_1.abstractmethod
     def OpenCredentials(
@@ -95,7 +101,7 @@ class CredentialServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_credentials_pb2.OpenCredentialsResponse, _abc.Awaitable[_credentials_pb2.OpenCredentialsResponse]]:
         """Opens several values at once, for the service that hands them to a script. Any unknown name refuses the call.
-        Reasons: CREDENTIAL_NOT_FOUND.
+        Reasons: CREDENTIAL_NOT_FOUND, SEAL_BROKEN.
         """
 
 def add_CredentialServiceServicer_to_server(servicer: CredentialServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

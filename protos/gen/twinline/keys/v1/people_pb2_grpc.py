@@ -61,6 +61,7 @@ class PeopleServiceServicer:
 
     def WhoAmI(self, request, context):
         """Tells who the caller is.
+        Reasons: TOKEN_UNKNOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,7 +38,9 @@ class PeopleServiceStub:
     Reasons: TOKEN_UNKNOWN.
     """
     WhoAmI: _grpc.UnaryUnaryMultiCallable[_people_pb2.WhoAmIRequest, _people_pb2.Person]
-    """Tells who the caller is."""
+    """Tells who the caller is.
+    Reasons: TOKEN_UNKNOWN.
+    """
 
 @_typing.type_check_only
 class PeopleServiceAsyncStub(PeopleServiceStub):
@@ -50,7 +52,9 @@ class PeopleServiceAsyncStub(PeopleServiceStub):
     Reasons: TOKEN_UNKNOWN.
     """
     WhoAmI: _aio.UnaryUnaryMultiCallable[_people_pb2.WhoAmIRequest, _people_pb2.Person]  # type: ignore[assignment]
-    """Tells who the caller is."""
+    """Tells who the caller is.
+    Reasons: TOKEN_UNKNOWN.
+    """
 
 class PeopleServiceServicer(metaclass=_abc_1.ABCMeta):
     """People and the tokens they present."""
@@ -71,6 +75,8 @@ class PeopleServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _people_pb2.WhoAmIRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_people_pb2.Person, _abc.Awaitable[_people_pb2.Person]]:
-        """Tells who the caller is."""
+        """Tells who the caller is.
+        Reasons: TOKEN_UNKNOWN.
+        """
 
 def add_PeopleServiceServicer_to_server(servicer: PeopleServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -83,6 +83,7 @@ class CatalogServiceServicer:
 
     def ApplyImage(self, request, context):
         """Applies an image.
+        Reasons: CLOUD_UNKNOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -97,6 +98,7 @@ class CatalogServiceServicer:
 
     def ApplySecurityGroup(self, request, context):
         """Applies a security group; servers that use it feel the change at once.
+        Reasons: CLOUD_UNKNOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

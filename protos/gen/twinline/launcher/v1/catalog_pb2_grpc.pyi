@@ -34,11 +34,15 @@ class CatalogServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> CatalogServiceAsyncStub: ...
     ApplyImage: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.ApplyImageRequest, _catalog_pb2.Image]
-    """Applies an image."""
+    """Applies an image.
+    Reasons: CLOUD_UNKNOWN.
+    """
     ListImages: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.ListImagesRequest, _catalog_pb2.ListImagesResponse]
     """Lists images by name."""
     ApplySecurityGroup: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.ApplySecurityGroupRequest, _catalog_pb2.SecurityGroup]
-    """Applies a security group; servers that use it feel the change at once."""
+    """Applies a security group; servers that use it feel the change at once.
+    Reasons: CLOUD_UNKNOWN.
+    """
     ListSecurityGroups: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.ListSecurityGroupsRequest, _catalog_pb2.ListSecurityGroupsResponse]
     """Lists security groups by name."""
     ApplyTemplate: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.ApplyTemplateRequest, _catalog_pb2.ServerTemplate]
@@ -58,11 +62,15 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ApplyImage: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ApplyImageRequest, _catalog_pb2.Image]  # type: ignore[assignment]
-    """Applies an image."""
+    """Applies an image.
+    Reasons: CLOUD_UNKNOWN.
+    """
     ListImages: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ListImagesRequest, _catalog_pb2.ListImagesResponse]  # type: ignore[assignment]
     """Lists images by name."""
     ApplySecurityGroup: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ApplySecurityGroupRequest, _catalog_pb2.SecurityGroup]  # type: ignore[assignment]
-    """Applies a security group; servers that use it feel the change at once."""
+    """Applies a security group; servers that use it feel the change at once.
+    Reasons: CLOUD_UNKNOWN.
+    """
     ListSecurityGroups: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ListSecurityGroupsRequest, _catalog_pb2.ListSecurityGroupsResponse]  # type: ignore[assignment]
     """Lists security groups by name."""
     ApplyTemplate: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ApplyTemplateRequest, _catalog_pb2.ServerTemplate]  # type: ignore[assignment]
@@ -85,7 +93,9 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_pb2.ApplyImageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_pb2.Image, _abc.Awaitable[_catalog_pb2.Image]]:
-        """Applies an image."""
+        """Applies an image.
+        Reasons: CLOUD_UNKNOWN.
+        """
 
     @_abc_1.abstractmethod
     def ListImages(
@@ -101,7 +111,9 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_pb2.ApplySecurityGroupRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_pb2.SecurityGroup, _abc.Awaitable[_catalog_pb2.SecurityGroup]]:
-        """Applies a security group; servers that use it feel the change at once."""
+        """Applies a security group; servers that use it feel the change at once.
+        Reasons: CLOUD_UNKNOWN.
+        """
 
     @_abc_1.abstractmethod
     def ListSecurityGroups(

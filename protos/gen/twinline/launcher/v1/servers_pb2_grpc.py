@@ -101,6 +101,7 @@ class ServerServiceServicer:
 
     def GetServer(self, request, context):
         """Returns one server by name or id.
+        Reasons: SERVER_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -108,6 +109,7 @@ class ServerServiceServicer:
 
     def ListServers(self, request, context):
         """Lists servers by name.
+        Reasons: DEPLOYMENT_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -115,6 +117,7 @@ class ServerServiceServicer:
 
     def PreflightServer(self, request, context):
         """Tells what would go wrong, before money is spent.
+        Reasons: SERVER_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -122,7 +125,7 @@ class ServerServiceServicer:
 
     def LaunchServer(self, request, context):
         """Launches the machine. A repeated request_id returns the server as it is and launches nothing.
-        Reasons: PREFLIGHT_REFUSED (all violations listed), ILLEGAL_TRANSITION.
+        Reasons: SERVER_NOT_FOUND, PREFLIGHT_REFUSED (all violations listed), ILLEGAL_TRANSITION.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -131,7 +134,7 @@ class ServerServiceServicer:
     def ResumeServer(self, request, context):
         """Goes on with the boot of a stranded server from the step that failed, on the same machine. A script that may be at
         work still is waited for, not started again. A repeated request_id returns the server as it is.
-        Reasons: ILLEGAL_TRANSITION.
+        Reasons: SERVER_NOT_FOUND, ILLEGAL_TRANSITION.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -139,7 +142,7 @@ class ServerServiceServicer:
 
     def ForceOperationalServer(self, request, context):
         """Declares a stranded server operational; no script runs. A repeated request_id returns the server as it is.
-        Reasons: ILLEGAL_TRANSITION.
+        Reasons: SERVER_NOT_FOUND, ILLEGAL_TRANSITION.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -148,7 +151,7 @@ class ServerServiceServicer:
     def TerminateServer(self, request, context):
         """Decommissions an operational server and ends its machine; ends any other machine at once. A repeated request_id
         returns the server as it is, whatever machine it has by then.
-        Reasons: ILLEGAL_TRANSITION.
+        Reasons: SERVER_NOT_FOUND, ILLEGAL_TRANSITION.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -156,6 +159,7 @@ class ServerServiceServicer:
 
     def ListTransitions(self, request, context):
         """Lists every state a server's machine went through, oldest first.
+        Reasons: SERVER_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -163,6 +167,7 @@ class ServerServiceServicer:
 
     def WatchServers(self, request, context):
         """Follows servers: all that are asked for first, then each change, until the caller leaves.
+        Reasons: SERVER_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,33 +38,43 @@ class ServerServiceStub:
     Reasons: IMAGE_NOT_FOUND, TEMPLATE_NOT_FOUND, DEPLOYMENT_NOT_FOUND, SECURITY_GROUP_NOT_FOUND.
     """
     GetServer: _grpc.UnaryUnaryMultiCallable[_servers_pb2.GetServerRequest, _servers_pb2.Server]
-    """Returns one server by name or id."""
+    """Returns one server by name or id.
+    Reasons: SERVER_NOT_FOUND.
+    """
     ListServers: _grpc.UnaryUnaryMultiCallable[_servers_pb2.ListServersRequest, _servers_pb2.ListServersResponse]
-    """Lists servers by name."""
+    """Lists servers by name.
+    Reasons: DEPLOYMENT_NOT_FOUND.
+    """
     PreflightServer: _grpc.UnaryUnaryMultiCallable[_servers_pb2.PreflightServerRequest, _servers_pb2.PreflightServerResponse]
-    """Tells what would go wrong, before money is spent."""
+    """Tells what would go wrong, before money is spent.
+    Reasons: SERVER_NOT_FOUND.
+    """
     LaunchServer: _grpc.UnaryUnaryMultiCallable[_servers_pb2.LaunchServerRequest, _servers_pb2.Server]
     """Launches the machine. A repeated request_id returns the server as it is and launches nothing.
-    Reasons: PREFLIGHT_REFUSED (all violations listed), ILLEGAL_TRANSITION.
+    Reasons: SERVER_NOT_FOUND, PREFLIGHT_REFUSED (all violations listed), ILLEGAL_TRANSITION.
     """
     ResumeServer: _grpc.UnaryUnaryMultiCallable[_servers_pb2.ResumeServerRequest, _servers_pb2.Server]
     """Goes on with the boot of a stranded server from the step that failed, on the same machine. A script that may be at
     work still is waited for, not started again. A repeated request_id returns the server as it is.
-    Reasons: ILLEGAL_TRANSITION.
+    Reasons: SERVER_NOT_FOUND, ILLEGAL_TRANSITION.
     """
     ForceOperationalServer: _grpc.UnaryUnaryMultiCallable[_servers_pb2.ForceOperationalServerRequest, _servers_pb2.Server]
     """Declares a stranded server operational; no script runs. A repeated request_id returns the server as it is.
-    Reasons: ILLEGAL_TRANSITION.
+    Reasons: SERVER_NOT_FOUND, ILLEGAL_TRANSITION.
     """
     TerminateServer: _grpc.UnaryUnaryMultiCallable[_servers_pb2.TerminateServerRequest, _servers_pb2.Server]
     """Decommissions an operational server and ends its machine; ends any other machine at once. A repeated request_id
     returns the server as it is, whatever machine it has by then.
-    Reasons: ILLEGAL_TRANSITION.
+    Reasons: SERVER_NOT_FOUND, ILLEGAL_TRANSITION.
     """
     ListTransitions: _grpc.UnaryUnaryMultiCallable[_servers_pb2.ListTransitionsRequest, _servers_pb2.ListTransitionsResponse]
-    """Lists every state a server's machine went through, oldest first."""
+    """Lists every state a server's machine went through, oldest first.
+    Reasons: SERVER_NOT_FOUND.
+    """
     WatchServers: _grpc.UnaryStreamMultiCallable[_servers_pb2.WatchServersRequest, _servers_pb2.WatchServersResponse]
-    """Follows servers: all that are asked for first, then each change, until the caller leaves."""
+    """Follows servers: all that are asked for first, then each change, until the caller leaves.
+    Reasons: SERVER_NOT_FOUND.
+    """
 
 @_typing.type_check_only
 class ServerServiceAsyncStub(ServerServiceStub):
@@ -76,33 +86,43 @@ class ServerServiceAsyncStub(ServerServiceStub):
     Reasons: IMAGE_NOT_FOUND, TEMPLATE_NOT_FOUND, DEPLOYMENT_NOT_FOUND, SECURITY_GROUP_NOT_FOUND.
     """
     GetServer: _aio.UnaryUnaryMultiCallable[_servers_pb2.GetServerRequest, _servers_pb2.Server]  # type: ignore[assignment]
-    """Returns one server by name or id."""
+    """Returns one server by name or id.
+    Reasons: SERVER_NOT_FOUND.
+    """
     ListServers: _aio.UnaryUnaryMultiCallable[_servers_pb2.ListServersRequest, _servers_pb2.ListServersResponse]  # type: ignore[assignment]
-    """Lists servers by name."""
+    """Lists servers by name.
+    Reasons: DEPLOYMENT_NOT_FOUND.
+    """
     PreflightServer: _aio.UnaryUnaryMultiCallable[_servers_pb2.PreflightServerRequest, _servers_pb2.PreflightServerResponse]  # type: ignore[assignment]
-    """Tells what would go wrong, before money is spent."""
+    """Tells what would go wrong, before money is spent.
+    Reasons: SERVER_NOT_FOUND.
+    """
     LaunchServer: _aio.UnaryUnaryMultiCallable[_servers_pb2.LaunchServerRequest, _servers_pb2.Server]  # type: ignore[assignment]
     """Launches the machine. A repeated request_id returns the server as it is and launches nothing.
-    Reasons: PREFLIGHT_REFUSED (all violations listed), ILLEGAL_TRANSITION.
+    Reasons: SERVER_NOT_FOUND, PREFLIGHT_REFUSED (all violations listed), ILLEGAL_TRANSITION.
     """
     ResumeServer: _aio.UnaryUnaryMultiCallable[_servers_pb2.ResumeServerRequest, _servers_pb2.Server]  # type: ignore[assignment]
     """Goes on with the boot of a stranded server from the step that failed, on the same machine. A script that may be at
     work still is waited for, not started again. A repeated request_id returns the server as it is.
-    Reasons: ILLEGAL_TRANSITION.
+    Reasons: SERVER_NOT_FOUND, ILLEGAL_TRANSITION.
     """
     ForceOperationalServer: _aio.UnaryUnaryMultiCallable[_servers_pb2.ForceOperationalServerRequest, _servers_pb2.Server]  # type: ignore[assignment]
     """Declares a stranded server operational; no script runs. A repeated request_id returns the server as it is.
-    Reasons: ILLEGAL_TRANSITION.
+    Reasons: SERVER_NOT_FOUND, ILLEGAL_TRANSITION.
     """
     TerminateServer: _aio.UnaryUnaryMultiCallable[_servers_pb2.TerminateServerRequest, _servers_pb2.Server]  # type: ignore[assignment]
     """Decommissions an operational server and ends its machine; ends any other machine at once. A repeated request_id
     returns the server as it is, whatever machine it has by then.
-    Reasons: ILLEGAL_TRANSITION.
+    Reasons: SERVER_NOT_FOUND, ILLEGAL_TRANSITION.
     """
     ListTransitions: _aio.UnaryUnaryMultiCallable[_servers_pb2.ListTransitionsRequest, _servers_pb2.ListTransitionsResponse]  # type: ignore[assignment]
-    """Lists every state a server's machine went through, oldest first."""
+    """Lists every state a server's machine went through, oldest first.
+    Reasons: SERVER_NOT_FOUND.
+    """
     WatchServers: _aio.UnaryStreamMultiCallable[_servers_pb2.WatchServersRequest, _servers_pb2.WatchServersResponse]  # type: ignore[assignment]
-    """Follows servers: all that are asked for first, then each change, until the caller leaves."""
+    """Follows servers: all that are asked for first, then each change, until the caller leaves.
+    Reasons: SERVER_NOT_FOUND.
+    """
 
 class ServerServiceServicer(metaclass=_abc_1.ABCMeta):
     """Servers: definitions, and the machine that each may have now."""
@@ -123,7 +143,9 @@ class ServerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _servers_pb2.GetServerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_servers_pb2.Server, _abc.Awaitable[_servers_pb2.Server]]:
-        """Returns one server by name or id."""
+        """Returns one server by name or id.
+        Reasons: SERVER_NOT_FOUND.
+        """
 
     @_abc_1.abstractmethod
     def ListServers(
@@ -131,7 +153,9 @@ class ServerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _servers_pb2.ListServersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_servers_pb2.ListServersResponse, _abc.Awaitable[_servers_pb2.ListServersResponse]]:
-        """Lists servers by name."""
+        """Lists servers by name.
+        Reasons: DEPLOYMENT_NOT_FOUND.
+        """
 
     @_abc_1.abstractmethod
     def PreflightServer(
@@ -139,7 +163,9 @@ class ServerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _servers_pb2.PreflightServerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_servers_pb2.PreflightServerResponse, _abc.Awaitable[_servers_pb2.PreflightServerResponse]]:
-        """Tells what would go wrong, before money is spent."""
+        """Tells what would go wrong, before money is spent.
+        Reasons: SERVER_NOT_FOUND.
+        """
 
     @_abc_1.abstractmethod
     def LaunchServer(
@@ -148,7 +174,7 @@ class ServerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_servers_pb2.Server, _abc.Awaitable[_servers_pb2.Server]]:
         """Launches the machine. A repeated request_id returns the server as it is and launches nothing.
-        Reasons: PREFLIGHT_REFUSED (all violations listed), ILLEGAL_TRANSITION.
+        Reasons: SERVER_NOT_FOUND, PREFLIGHT_REFUSED (all violations listed), ILLEGAL_TRANSITION.
         """
 
     @_abc_1.abstractmethod
@@ -159,7 +185,7 @@ class ServerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_servers_pb2.Server, _abc.Awaitable[_servers_pb2.Server]]:
         """Goes on with the boot of a stranded server from the step that failed, on the same machine. A script that may be at
         work still is waited for, not started again. A repeated request_id returns the server as it is.
-        Reasons: ILLEGAL_TRANSITION.
+        Reasons: SERVER_NOT_FOUND, ILLEGAL_TRANSITION.
         """
 
     @_abc_1.abstractmethod
@@ -169,7 +195,7 @@ class ServerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_servers_pb2.Server, _abc.Awaitable[_servers_pb2.Server]]:
         """Declares a stranded server operational; no script runs. A repeated request_id returns the server as it is.
-        Reasons: ILLEGAL_TRANSITION.
+        Reasons: SERVER_NOT_FOUND, ILLEGAL_TRANSITION.
         """
 
     @_abc_1.abstractmethod
@@ -180,7 +206,7 @@ class ServerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_servers_pb2.Server, _abc.Awaitable[_servers_pb2.Server]]:
         """Decommissions an operational server and ends its machine; ends any other machine at once. A repeated request_id
         returns the server as it is, whatever machine it has by then.
-        Reasons: ILLEGAL_TRANSITION.
+        Reasons: SERVER_NOT_FOUND, ILLEGAL_TRANSITION.
         """
 
     @_abc_1.abstractmethod
@@ -189,7 +215,9 @@ class ServerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _servers_pb2.ListTransitionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_servers_pb2.ListTransitionsResponse, _abc.Awaitable[_servers_pb2.ListTransitionsResponse]]:
-        """Lists every state a server's machine went through, oldest first."""
+        """Lists every state a server's machine went through, oldest first.
+        Reasons: SERVER_NOT_FOUND.
+        """
 
     @_abc_1.abstractmethod
     def WatchServers(
@@ -197,6 +225,8 @@ class ServerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _servers_pb2.WatchServersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_servers_pb2.WatchServersResponse], _abc.AsyncIterator[_servers_pb2.WatchServersResponse]]:
-        """Follows servers: all that are asked for first, then each change, until the caller leaves."""
+        """Follows servers: all that are asked for first, then each change, until the caller leaves.
+        Reasons: SERVER_NOT_FOUND.
+        """
 
 def add_ServerServiceServicer_to_server(servicer: ServerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

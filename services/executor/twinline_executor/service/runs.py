@@ -3,16 +3,15 @@
 from asyncio import to_thread
 from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import Any
-
-import grpc.aio
 
 from twinline.executor.v1 import runs_pb2 as pb
 from twinline.executor.v1 import runs_pb2_grpc as rpc
 from twinline_executor import convert
+from twinline_executor.credentials import Credentials
 from twinline_executor.dispatcher import Dispatcher
 from twinline_executor.planner import Planner
 from twinline_executor.rows import Run, Task
+from twinline_executor.service import Context
 from twinline_executor.states import State
 from twinline_executor.store.runs import RunStore
 from twinline_executor.watching import Watching
@@ -22,17 +21,17 @@ from twinline_kit.clock import Clock
 from twinline_kit.errors import InvalidArgument
 from twinline_kit.ids import new_id, required_request_id
 
-Context = grpc.aio.ServicerContext[Any, Any]
-
 
 class RunService(rpc.RunServiceServicer):
     """One script on one or many targets."""
 
     def __init__(
-        self, runs: RunStore, planner: Planner, dispatcher: Dispatcher, watching: Watching, *, clock: Clock
-    ) -> None:
+        self, runs: RunStore, planner: Planner, credentials: Credentials, dispatcher: Dispatcher, watching: Watching,
+        *, clock: Clock,
+    ) -> None:  # fmt: skip
         self._runs = runs
         self._planner = planner
+        self._credentials = credentials
         self._dispatcher = dispatcher
         self._watching = watching
         self._clock = clock
@@ -91,10 +90,12 @@ class RunService(rpc.RunServiceServicer):
         return await self._answer(await to_thread(self._runs.get, request.run))
 
     async def _plan(self, request: pb.StartRunRequest, run_id: str) -> tuple[Run, list[Task]]:
-        return await to_thread(
+        run, tasks = await to_thread(
             self._planner.plan, request, run_id=run_id, started_by=caller().name,
             traceparent=telemetry.current_traceparent(), at=self._clock(),
         )  # fmt: skip
+        await self._credentials.check(run)
+        return run, tasks
 
     async def _answer(self, run: Run) -> pb.Run:
         counts = await to_thread(self._runs.counts, [run.id])

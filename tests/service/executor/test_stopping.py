@@ -1,0 +1,88 @@
+"""Runs that come while their executor stops, and runs that another takes over before they are on their way."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from tests.peers.authority import Certificates
+from tests.peers.eventually import eventually
+from tests.peers.relay import running_relay
+from tests.peers.serving import Served
+from tests.peers.sshd import Sshd
+from tests.service.executor.conftest import Executor, Run, Start, Task
+from twinline_executor import app, rows
+from twinline_executor.settings import Settings
+from twinline_executor.states import Line
+from twinline_executor.store.owners import OwnerStore
+from twinline_executor.store.runs import RunStore
+from twinline_kit import db
+from twinline_kit.loops import working
+from twinline_kit.server import serving
+
+
+async def test_a_run_that_comes_after_the_work_has_ended_is_answered_and_taken_over(
+    start_executor: Start, authority: Certificates, keys: Served, host: Sshd, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path / 'stopping.db'}"
+    settings = Settings(
+        **authority.settings("executor", tmp_path / "stopping"), database_url=url, keys_address=keys.bound.mesh
+    )
+    async with (
+        app.build(settings) as built,
+        serving(settings.listen(), built.services, identity=settings.identity(), verifier=built.verifier) as bound,
+    ):
+        stopping = Executor(Served(bound, authority, keys.people), keys)
+        await stopping.add_host(host)
+        async with working(built.background):
+            assert (await stopping.run("true", "web-1")).state == Task.STATE_SUCCEEDED
+        started = await stopping.start("touch $HOME/ran", "web-1")
+        assert (started.state, started.counts.pending) == (Run.STATE_RUNNING, 1)
+    async with start_executor(url) as heir:
+        assert (await heir.ended(started.id)).state == Run.STATE_SUCCEEDED
+    assert (host.home / "ran").exists()
+
+
+async def test_a_run_that_another_takes_over_meanwhile_is_not_delivered(
+    start_executor: Start, host: Sshd, keys: Served, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    url = f"sqlite:///{tmp_path / 'taken.db'}"
+    async with (
+        running_relay(int(keys.bound.mesh.rpartition(":")[2])) as relay,
+        start_executor(url, keys_address=f"127.0.0.1:{relay.port}", replica="a", beat_limit=60.0) as executor,
+    ):
+        await executor.add_host(host)
+        await executor.set_credential("PASSWORD", b"hunter2")
+        assert (await executor.run("true", "web-1", inputs={"P": "cred:PASSWORD"})).state == Task.STATE_SUCCEEDED
+        engine = db.open(url)
+        relay.stall()
+        store_run(engine, owner="a")
+        await eventually(lambda: "following a run that was left" in caplog.text)
+        await taken_over(engine, "run-1", by="b")
+        relay.flow()
+        assert (await executor.run("true", "web-1", inputs={"P": "cred:PASSWORD"})).state == Task.STATE_SUCCEEDED
+        assert (await executor.task("run-1")).state == Task.STATE_PENDING
+        assert not host.journal("task-1").exists()
+        engine.dispose()
+
+
+def store_run(engine: sa.Engine, *, owner: str) -> None:
+    """A run of one task that waits for its credential."""
+    now = datetime.now(UTC)
+    run = rows.Run(
+        id="run-1", request_id="r1", script="", revision=0, command="true", selector="name:web-1",
+        inputs={"P": "cred:PASSWORD"}, timeout=None, reach_timeout=300.0, started_by="me", create_time=now, owner=owner,
+    )  # fmt: skip
+    RunStore(engine).create(run, [rows.Task("task-1", "run-1", "target-web-1", "web-1", Line.SSH, "", now)])
+
+
+async def taken_over(engine: sa.Engine, run_id: str, *, by: str) -> None:
+    """Give the run to another replica, and wait until its owner must have noticed."""
+    owners = OwnerStore(engine)
+    owners.beat(by)
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE runs SET owner = :by WHERE id = :run"), {"by": by, "run": run_id})
+    before = owners.beats()["a"]
+    await eventually(lambda: owners.beats()["a"] > before + 1)

@@ -1,0 +1,96 @@
+"""When what becomes of tasks is written down."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from tests.peers.eventually import eventually
+from twinline_executor.active import ActiveRun, ActiveTask, End
+from twinline_executor.changes import Changes
+from twinline_executor.recorder import Recorder
+from twinline_executor.rows import Run, Task
+from twinline_executor.states import Line, State
+from twinline_executor.store.output import OutputStore
+from twinline_executor.store.results import ResultStore
+from twinline_executor.store.runs import RunStore
+from twinline_journal import Reason
+from twinline_kit import clock, db
+
+AT = datetime(2026, 1, 2, tzinfo=UTC)
+RUN = Run("run-1", "r1", "", 0, "true", "", {}, None, 300.0, "me", AT, owner="a")
+ROW = Task("task-1", "run-1", "t1", "web-1", Line.SSH, "", AT)
+END = End(Reason.EXITED, 0, 0, truncated=False, started=AT, ended=AT)
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[sa.Engine]:
+    """A database with one run of one task."""
+    engine = db.open(f"sqlite:///{tmp_path / 'executor.db'}")
+    db.migrate(engine, "twinline_executor")
+    RunStore(engine).create(RUN, [ROW])
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def task() -> ActiveTask:
+    """That task, as it is followed."""
+    run = ActiveRun(RUN, deadline=float("inf"), waiting=1)
+    run.tasks["task-1"] = ActiveTask(ROW, run, adopted=False)
+    return run.tasks["task-1"]
+
+
+@asynccontextmanager
+async def recording(engine: sa.Engine) -> AsyncIterator[tuple[Recorder, "asyncio.Future[None]"]]:
+    """A recorder at work."""
+    recorder = Recorder(ResultStore(engine, "a"), OutputStore(engine), Changes(), clock=clock.now, max_output=1 << 20)
+    running = asyncio.ensure_future(recorder.run())
+    yield recorder, running
+    running.cancel()
+    await asyncio.wait({running})
+
+
+async def test_a_task_that_ends_at_once_is_written_once(engine: sa.Engine, task: ActiveTask) -> None:
+    written: list[str] = []
+    sa.event.listen(engine, "before_cursor_execute", lambda *call: written.append(call[2]))
+    async with recording(engine) as (recorder, _):
+        task.is_on_host(AT, running=True)
+        recorder.note(task)
+        recorder.note_output(task, 0, b"hello")
+        for _ in range(3):
+            await asyncio.sleep(0)  # the recorder has its turn
+        task.end(END)
+        recorder.note(task)
+        await recorder.settled(within=20)
+    assert RunStore(engine).task("task-1").state is State.SUCCEEDED
+    assert len([statement for statement in written if statement.startswith("UPDATE tasks")]) == 1
+
+
+async def test_a_task_that_goes_on_is_written_soon(engine: sa.Engine, task: ActiveTask) -> None:
+    async with recording(engine) as (recorder, _):
+        task.is_on_host(AT, running=True)
+        recorder.note(task)
+        await eventually(lambda: RunStore(engine).task("task-1").state is State.RUNNING)
+
+
+async def test_what_comes_up_last_is_stored_while_the_loop_goes_on(
+    engine: sa.Engine, task: ActiveTask, tmp_path: Path
+) -> None:
+    other = sqlite3.connect(tmp_path / "executor.db", isolation_level=None)
+    async with recording(engine) as (recorder, running):
+        await asyncio.sleep(0)
+        other.execute("BEGIN IMMEDIATE")
+        task.end(END)
+        recorder.note(task)
+        running.cancel()
+        await eventually(lambda: engine.pool.checkedout() > 0)  # type: ignore[attr-defined]
+        other.execute("ROLLBACK")
+        await asyncio.wait({running})
+    assert RunStore(engine).task("task-1").state is State.SUCCEEDED
+    other.close()
