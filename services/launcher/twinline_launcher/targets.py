@@ -20,12 +20,16 @@ class Targets:
 
     async def ensure(self, turn: Turn) -> None:
         """Let the executor know the machine as it is now. What it may not have heard is said again."""
-        target = wanted(turn.instance)
-        digest = hashlib.sha256(target.SerializeToString(deterministic=True)).hexdigest()
-        if digest == turn.instance.target:
+        if self.is_stated(turn.instance):
             return
+        target = wanted(turn.instance)
         await self._targets.ApplyTargets(pb.ApplyTargetsRequest(targets=[target]))
-        await turn.save(target=digest)
+        await turn.save(target=_digest(target))
+
+    @staticmethod
+    def is_stated(machine: Instance) -> bool:
+        """Whether the executor surely heard of the machine as it is now."""
+        return machine.target == _digest(wanted(machine))
 
     async def delete(self, turn: Turn) -> None:
         """Let the executor forget the machine."""
@@ -53,3 +57,7 @@ def wanted(machine: Instance) -> pb.Target:
     target.ssh.host, target.ssh.port, target.ssh.username = host, int(port or 0), machine.username
     target.ssh.cloud_key, target.ssh.host_key = machine.cloud_key, machine.host_key
     return target
+
+
+def _digest(target: pb.Target) -> str:
+    return hashlib.sha256(target.SerializeToString(deterministic=True)).hexdigest()

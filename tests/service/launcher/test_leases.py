@@ -62,6 +62,7 @@ async def test_a_machine_that_could_not_be_given_back_is_looked_at_again_while_a
         await launcher.becomes("BOOTING", "busy")
         relay.stall()  # a look at `busy` waits for the executor, and all that time its lease is renewed
         await eventually(partial(is_held, database, "busy"))
+        executed(database, f"UPDATE instances SET due_time = state_time WHERE id = '{machine}'")
         with refusing_to_give_back(database, machine):
             await eventually(partial(is_not_given_back, caplog, machine))
         processes.end_machine(machine)

@@ -21,7 +21,8 @@ from twinline_launcher.providers.local import LocalCloud, processes
 from twinline_launcher.providers.local.processes import Process
 
 KEY = asyncssh.generate_private_key("ssh-ed25519")
-TOKEN = "machine-1"
+# Of this process alone: machines are found by their name, and tests run side by side.
+TOKEN = f"machine-{os.getpid()}"
 
 
 @pytest.fixture
@@ -62,6 +63,10 @@ async def opened(cloud: LocalCloud, **more: object) -> Machine:
     return await cloud.launch(spec(**more))  # type: ignore[arg-type]
 
 
+async def described(cloud: LocalCloud, token: str = TOKEN) -> Machine:
+    return (await cloud.describe([token]))[token]
+
+
 def login(machine: Machine) -> "asyncssh.SSHClientConnectionOptions":
     host, _, port = machine.address.rpartition(":")
     known = asyncssh.import_known_hosts(f"[{host}]:{port} {machine.host_key}")
@@ -94,7 +99,7 @@ async def test_a_v4_machine_lets_the_launch_key_in_and_has_its_own_home(cloud: L
 
 async def test_a_repeated_launch_finds_the_machine(cloud: LocalCloud) -> None:
     first = await opened(cloud)
-    assert await cloud.launch(spec()) == first == await cloud.describe(TOKEN)
+    assert await cloud.launch(spec()) == first == await described(cloud)
     assert len([each for each in processes.of_machine(TOKEN) if b"twinline-machine" in command(each)]) == 1
 
 
@@ -108,7 +113,7 @@ async def test_machines_outlive_the_suite_and_are_found_again(another: Callable[
     before = another()
     machine = await opened(before)
     before.close()
-    assert await another().describe(TOKEN) == machine
+    assert await described(another()) == machine
     assert await ssh(machine, "echo still here") == "still here"
 
 
@@ -127,12 +132,9 @@ async def test_port_22_follows_the_security_groups_and_sessions_stay(cloud: Loca
 
 async def test_a_dead_ssh_server_is_started_again(cloud: LocalCloud) -> None:
     machine = await opened(cloud)
-    for process in processes.of_machine(TOKEN):
-        if b"sshd" in command(process):
-            processes.end(process)
+    assert processes.end_servers(TOKEN)
     assert not await is_open(machine)
-    again = await cloud.describe(TOKEN)
-    assert again is not None
+    again = await described(cloud)
     assert (again.address, await is_open(again)) == (machine.address, True)
 
 
@@ -144,7 +146,7 @@ async def test_terminate_ends_detached_processes_and_keeps_only_the_bill(cloud: 
     assert (ended.power, ended.run_time) == (Power.GONE, machine.run_time)
     assert not processes.of_machine(TOKEN)
     assert sorted(each.name for each in (folder / "instances" / TOKEN).iterdir()) == ["console", "machine.json"]
-    assert await cloud.terminate(TOKEN) == ended == await cloud.describe(TOKEN)
+    assert await cloud.terminate(TOKEN) == ended == await described(cloud)
 
 
 async def test_a_launch_that_comes_after_the_end_makes_nothing(cloud: LocalCloud) -> None:
@@ -156,8 +158,7 @@ async def test_a_launch_that_comes_after_the_end_makes_nothing(cloud: LocalCloud
 async def test_a_machine_whose_processes_died_is_gone_and_bills_no_more(cloud: LocalCloud) -> None:
     machine = await opened(cloud)
     processes.end_machine(TOKEN)
-    found = await cloud.describe(TOKEN)
-    assert found is not None
+    found = await described(cloud)
     assert (found.power, found.run_time) == (Power.GONE, machine.run_time)
     assert found.end_time
 
@@ -174,8 +175,7 @@ async def test_after_a_boot_of_the_host_the_machine_is_gone_and_strangers_are_le
         taken = next(each for each in processes.of_machine("", [known(stranger.pid)]))
         content |= {"boot_id": "another", "body": {"pid": taken.pid, "start": taken.start}}
         record.write_text(json.dumps(content))
-        found = await cloud.describe(TOKEN)
-        assert found is not None
+        found = await described(cloud)
         assert found.power is Power.GONE
         assert stranger.poll() is None
     finally:
@@ -203,8 +203,7 @@ async def test_a_launch_that_was_cut_short_is_finished_by_the_next_look(
     record = folder / "instances" / TOKEN / "machine.json"
     accepted = json.loads(record.read_text()) | {"run_time": None, "body": None, "sshd": None, "boot_id": ""}
     record.write_text(json.dumps(accepted))
-    found = await another().describe(TOKEN)
-    assert found is not None
+    found = await described(another())
     assert await ssh(found, "echo up") == "up"
 
 
@@ -213,8 +212,7 @@ async def test_a_port_that_somebody_took_meanwhile_is_given_up_for_another(cloud
     server = await asyncio.start_server(lambda *_: None, *machine.address.split(":"))
     async with server:
         await cloud.apply_group("ssh", [22])
-        found = await cloud.describe(TOKEN)
-        assert found is not None
+        found = await described(cloud)
         assert found.address != machine.address
         assert await ssh(found, "echo elsewhere") == "elsewhere"
 

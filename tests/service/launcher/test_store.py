@@ -50,6 +50,7 @@ def test_machines_of_the_first_tables_are_kept_and_their_template_and_image_stay
 ) -> None:
     made = launched(servers, instances, template="web", image="v4")
     with engine.begin() as connection:
+        connection.exec_driver_sql("DROP INDEX ix_instances_at_rest")
         connection.exec_driver_sql("ALTER TABLE instances DROP COLUMN template")
         connection.exec_driver_sql("ALTER TABLE instances DROP COLUMN image")
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
