@@ -13,7 +13,7 @@ from twinline_launcher.providers import Cloud, Clouds, LaunchSpec, Machine, Powe
 from twinline_launcher.settings import Settings
 from twinline_launcher.states import STRANDED, Event, State
 from twinline_launcher.stranding import Failure
-from twinline_launcher.targets import Targets
+from twinline_launcher.targets import Targets, stated
 from twinline_launcher.turns import Turn
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class Phases:
         if found is None or found.power is Power.GONE or self._is_over(machine, at):
             return True
         differs = any(getattr(machine, name) != value for name, value in _facts(found).items())
-        return differs or not self._targets.is_stated(machine)
+        return differs or machine.target != stated(machine)
 
     async def _pending(self, turn: Turn) -> float | None:
         try:

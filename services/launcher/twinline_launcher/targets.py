@@ -20,16 +20,11 @@ class Targets:
 
     async def ensure(self, turn: Turn) -> None:
         """Let the executor know the machine as it is now. What it may not have heard is said again."""
-        if self.is_stated(turn.instance):
+        digest = stated(turn.instance)
+        if digest == turn.instance.target:
             return
-        target = wanted(turn.instance)
-        await self._targets.ApplyTargets(pb.ApplyTargetsRequest(targets=[target]))
-        await turn.save(target=_digest(target))
-
-    @staticmethod
-    def is_stated(machine: Instance) -> bool:
-        """Whether the executor surely heard of the machine as it is now."""
-        return machine.target == _digest(wanted(machine))
+        await self._targets.ApplyTargets(pb.ApplyTargetsRequest(targets=[wanted(turn.instance)]))
+        await turn.save(target=digest)
 
     async def delete(self, turn: Turn) -> None:
         """Let the executor forget the machine."""
@@ -59,5 +54,6 @@ def wanted(machine: Instance) -> pb.Target:
     return target
 
 
-def _digest(target: pb.Target) -> str:
-    return hashlib.sha256(target.SerializeToString(deterministic=True)).hexdigest()
+def stated(machine: Instance) -> str:
+    """What the machine's row has as its `target` once the executor heard of it as it is now."""
+    return hashlib.sha256(wanted(machine).SerializeToString(deterministic=True)).hexdigest()

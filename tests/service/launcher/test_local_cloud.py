@@ -5,7 +5,8 @@ import json
 import os
 import stat
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,10 +15,11 @@ import pytest
 
 from tests.peers.eventually import eventually
 from twinline_kit import clock
-from twinline_kit.errors import Error
+from twinline_kit.errors import Error, Unavailable
 from twinline_launcher.models import Generation
 from twinline_launcher.providers import LaunchSpec, Machine, Power
-from twinline_launcher.providers.local import LocalCloud, processes
+from twinline_launcher.providers.local import LocalCloud, processes, sshd
+from twinline_launcher.providers.local.folder import Folder
 from twinline_launcher.providers.local.processes import Process
 
 KEY = asyncssh.generate_private_key("ssh-ed25519")
@@ -33,12 +35,12 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def another(folder: Path) -> Iterator[Callable[[], LocalCloud]]:
+def another(folder: Path) -> Iterator[Callable[..., LocalCloud]]:
     """Makes control planes of the one cloud."""
     made: list[LocalCloud] = []
 
-    def make() -> LocalCloud:
-        made.append(LocalCloud(folder, clock=clock.now))
+    def make(sshd_program: str = "") -> LocalCloud:
+        made.append(LocalCloud(folder, clock=clock.now, sshd_program=sshd_program))
         return made[-1]
 
     yield make
@@ -47,7 +49,7 @@ def another(folder: Path) -> Iterator[Callable[[], LocalCloud]]:
 
 
 @pytest.fixture
-def cloud(another: Callable[[], LocalCloud]) -> LocalCloud:
+def cloud(another: Callable[..., LocalCloud]) -> LocalCloud:
     return another()
 
 
@@ -103,13 +105,13 @@ async def test_a_repeated_launch_finds_the_machine(cloud: LocalCloud) -> None:
     assert len([each for each in processes.of_machine(TOKEN) if b"twinline-machine" in command(each)]) == 1
 
 
-async def test_launches_at_once_make_one_machine(another: Callable[[], LocalCloud]) -> None:
+async def test_launches_at_once_make_one_machine(another: Callable[..., LocalCloud]) -> None:
     machines = await asyncio.gather(*(another().launch(spec()) for _ in range(5)))
     assert len({machine.address for machine in machines}) == 1
     assert len([each for each in processes.of_machine(TOKEN) if b"twinline-machine" in command(each)]) == 1
 
 
-async def test_machines_outlive_the_suite_and_are_found_again(another: Callable[[], LocalCloud]) -> None:
+async def test_machines_outlive_the_suite_and_are_found_again(another: Callable[..., LocalCloud]) -> None:
     before = another()
     machine = await opened(before)
     before.close()
@@ -136,6 +138,98 @@ async def test_a_dead_ssh_server_is_started_again(cloud: LocalCloud) -> None:
     assert not await is_open(machine)
     again = await described(cloud)
     assert (again.address, await is_open(again)) == (machine.address, True)
+
+
+@pytest.mark.parametrize("end", [lambda cloud: cloud.apply_group("ssh", []), lambda cloud: cloud.terminate(TOKEN)])
+async def test_an_ssh_server_whose_watcher_was_killed_ends_as_any_other(
+    cloud: LocalCloud, end: Callable[[LocalCloud], Awaitable[object]]
+) -> None:
+    machine = await opened(cloud)
+    await orphaned()
+    assert await is_open(machine)
+    await end(cloud)
+    assert not await is_open(machine)
+    assert not processes.servers(TOKEN)
+
+
+async def test_an_ssh_server_whose_watcher_was_killed_gives_its_port_to_the_next(cloud: LocalCloud) -> None:
+    machine = await opened(cloud)
+    before = await orphaned()
+    assert await described(cloud) == machine
+    assert not before.is_alive()
+    assert await ssh(machine, "echo new") == "new"
+
+
+async def test_a_session_that_outlived_its_killed_ssh_server_ends_with_the_machine(cloud: LocalCloud) -> None:
+    options = login(await opened(cloud))
+    async with asyncssh.connect(options.host, options.port, options=options) as connection:
+        assert processes.end_servers(TOKEN)
+        await described(cloud)
+        await cloud.terminate(TOKEN)
+        await asyncio.wait_for(connection.wait_closed(), 5)
+
+
+async def test_an_ssh_server_that_starts_too_late_leaves_nothing_behind(
+    another: Callable[..., LocalCloud], tmp_path: Path
+) -> None:
+    wait = f"until [ -e {tmp_path}/now ]; do sleep 0.05; done"
+    late = program(tmp_path / "late-sshd", f'{wait}\nexec {sshd.find_program("")} "$@"')
+    cloud = another(str(late))
+    with pytest.raises(Unavailable, match="does not start"):
+        await opened(cloud)
+    assert not processes.servers(TOKEN)
+    (tmp_path / "now").touch()
+    machine = await described(cloud)
+    assert await ssh(machine, "echo at last") == "at last"
+    await cloud.apply_group("ssh", [])
+    assert not processes.servers(TOKEN)
+
+
+async def test_an_ssh_keygen_that_hangs_is_given_up(
+    cloud: LocalCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(tmp_path / "bin" / "ssh-keygen", "exec sleep 1000")
+    with monkeypatch.context() as hung:
+        hung.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+        with pytest.raises(Unavailable, match="ssh-keygen made no key"):
+            await cloud.launch(spec())
+    assert (await cloud.launch(spec())).power is Power.RUNNING
+
+
+async def test_machines_that_another_process_works_at_hold_up_nobody_else(cloud: LocalCloud, folder: Path) -> None:
+    tokens = [f"{TOKEN}-{number}" for number in range(40)]
+    with ExitStack() as held:
+        for token in tokens:
+            held.enter_context(Folder.of(folder / "instances", token).locked())
+        first, *others = [asyncio.ensure_future(cloud.launch(spec(token=token))) for token in tokens]
+        await asyncio.wait_for(asyncio.to_thread(lambda: None), 3)
+        for each in others:
+            each.cancel()
+        with pytest.raises(Unavailable, match="another process works at"):
+            await first
+
+
+async def test_a_machine_that_another_process_works_at_is_told_as_it_was_written(
+    cloud: LocalCloud, folder: Path
+) -> None:
+    machine = await opened(cloud)
+    with Folder.of(folder / "instances", TOKEN).locked():
+        assert await described(cloud) == machine
+
+
+async def test_many_are_described_at_once_and_what_was_never_launched_is_left_out(cloud: LocalCloud) -> None:
+    tokens = [TOKEN, f"{TOKEN}-b"]
+    machines = [await cloud.launch(spec(token=token)) for token in tokens]
+    assert await cloud.describe([*tokens, "nobody"]) == dict(zip(tokens, machines, strict=True))
+
+
+async def test_a_machine_whose_ssh_server_does_not_start_is_told_and_hides_no_other(
+    another: Callable[..., LocalCloud],
+) -> None:
+    machine = await another().launch(spec())
+    broken = another("/bin/false")
+    await broken.apply_group("ssh", [22])
+    assert await broken.describe([TOKEN]) == {TOKEN: machine}
 
 
 async def test_terminate_ends_detached_processes_and_keeps_only_the_bill(cloud: LocalCloud, folder: Path) -> None:
@@ -196,7 +290,7 @@ async def test_a_process_id_that_is_used_again_is_never_killed() -> None:
 
 
 async def test_a_launch_that_was_cut_short_is_finished_by_the_next_look(
-    another: Callable[[], LocalCloud], folder: Path
+    another: Callable[..., LocalCloud], folder: Path
 ) -> None:
     await opened(another())
     processes.end_machine(TOKEN)
@@ -253,6 +347,22 @@ async def test_without_sshd_a_v4_launch_says_what_to_install(folder: Path) -> No
 async def test_a_token_that_is_no_folder_name_is_refused(cloud: LocalCloud, token: str) -> None:
     with pytest.raises(Error):
         await cloud.launch(spec(token=token))
+
+
+async def orphaned() -> Process:
+    """Kill what watches the machine's SSH server, and that alone; returns the server."""
+    watcher = next(each for each in processes.servers(TOKEN) if b"twinline-sshd" in command(each))
+    processes.kill(watcher)
+    await eventually(lambda: not watcher.is_alive())
+    (server,) = processes.servers(TOKEN)
+    return server
+
+
+def program(path: Path, script: str) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
 
 
 def command(process: Process) -> bytes:

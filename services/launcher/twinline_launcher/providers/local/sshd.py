@@ -24,7 +24,7 @@ _NO_KEYGEN = "no ssh-keygen on this host, which local v4 machines need: apt-get 
 _SEPARATION = Path("/run/sshd")
 # OpenSSH overwrites its environment, and with it the mark that it is found by: so it gets a parent that keeps one.
 _WATCHED = ["/bin/sh", "-c", '"$@"; exit $?', "twinline-sshd"]
-_KEYGEN_LIMIT = 10.0
+_KEYGEN_LIMIT = 5.0
 _PAUSE = 0.01
 
 
