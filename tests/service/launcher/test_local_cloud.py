@@ -140,7 +140,9 @@ async def test_a_dead_ssh_server_is_started_again(cloud: LocalCloud) -> None:
     assert (again.address, await is_open(again)) == (machine.address, True)
 
 
-@pytest.mark.parametrize("end", [lambda cloud: cloud.apply_group("ssh", []), lambda cloud: cloud.terminate(TOKEN)])
+@pytest.mark.parametrize(
+    "end", [lambda cloud: cloud.apply_group("ssh", []), lambda cloud: cloud.terminate(TOKEN)], ids=["closed", "ended"]
+)
 async def test_an_ssh_server_whose_watcher_was_killed_ends_as_any_other(
     cloud: LocalCloud, end: Callable[[LocalCloud], Awaitable[object]]
 ) -> None:
@@ -335,6 +337,18 @@ async def test_a_machine_has_nothing_of_who_runs_the_cloud(
     names = {each.partition(b"=")[0].decode() for each in environment if each}
     assert names - {"PYTHONPATH"} == {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "TWINLINE_INSTANCE"}
     assert not any(b"/mine" in each for each in environment)
+
+
+async def test_a_machine_has_a_umask_of_its_own_and_a_private_console(cloud: LocalCloud, folder: Path) -> None:
+    before = os.umask(0o000)
+    try:
+        await cloud.launch(spec())
+    finally:
+        os.umask(before)
+    body = next(each for each in processes.of_machine(TOKEN) if b"twinline-machine" in command(each))
+    assert "Umask:\t0022\n" in Path(f"/proc/{body.pid}/status").read_text()
+    files = [path for path in (folder / "instances" / TOKEN).iterdir() if not path.name.endswith(".pub")]
+    assert all(path.stat().st_mode & 0o077 == 0 for path in files)
 
 
 async def test_without_sshd_a_v4_launch_says_what_to_install(folder: Path) -> None:

@@ -225,12 +225,12 @@ class LocalCloud:
 
     def _shut(self, folder: Folder, record: Record) -> Record:
         """As a firewall would: nobody new gets in, those who are in stay."""
-        if record.sshd is None:
+        if (watcher := record.sshd) is None:
             return record
-        sessions = processes.below(processes.servers(record.token))
+        sessions = processes.below(processes.servers(record.token, watcher))
         strays = tuple(process for process in {*record.strays, *sessions} if process.is_alive())
         record = folder.write(record, strays=strays)
-        sshd.stop(record.token)
+        sshd.stop(record.token, watcher)
         return folder.write(record, sshd=None)
 
     def _ended(self, folder: Folder, record: Record) -> Record:

@@ -25,11 +25,11 @@ SERVER_MARKER = "TWINLINE_SSHD"
 CONSOLE = "console"
 """The file in a machine's folder that its processes print to."""
 
-_PROC = Path("/proc")
+_PROC = "/proc"
 _PATIENCE = 4.0
 _PAUSE = 0.02
 _UMASK = 0o022
-_ZOMBIES = frozenset({"Z", "X", "x"})
+_ZOMBIES = frozenset({b"Z", b"X", b"x"})
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ class Children:
     def __init__(self) -> None:
         self._started: list[subprocess.Popen[bytes]] = []
         self._lock = threading.Lock()
+        self._released = False
 
     def start(self, command: Sequence[str], *, env: Mapping[str, str], folder: Path, log: Path) -> Process:
         """Run `command` in a session of its own, with nothing of ours but `env`; its output is appended to `log`."""
@@ -71,9 +72,11 @@ class Children:
             )  # fmt: skip
         finally:
             os.close(output)
+        entry = _look(child.pid)  # before anybody can reap it: until then its id is its own
         with self._lock:
             self._started.append(child)
-        entry = _look(child.pid)
+        if self._released:
+            self.release()
         return entry.process if entry else Process(child.pid, 0)
 
     def reap(self) -> None:
@@ -82,8 +85,9 @@ class Children:
             self._started = [child for child in self._started if child.poll() is None]
 
     def release(self) -> None:
-        """Forget those that still run: they go on without us."""
+        """Forget those that still run, and those that are started yet: they go on without us."""
         with self._lock:
+            self._released = True
             for child in self._started:
                 # Else Python warns that a process was left behind, which is what we want.
                 child.returncode = 0 if child.poll() is None else child.returncode
@@ -93,7 +97,7 @@ class Children:
 def boot_id() -> str:
     """Which boot of the host this is; processes of another one are gone, whatever their ids say."""
     try:
-        return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
+        return Path(_PROC, "sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return ""
 
@@ -113,9 +117,15 @@ def below(some: Iterable[Process]) -> list[Process]:
     return [process for process in found if process not in above]
 
 
-def servers(name: str) -> list[Process]:
-    """What is the SSH server of the machine `name`, or starts it. Its sessions are not."""
-    return [entry.process for pid, entry in _table().items() if _is_server(pid, name)]
+def servers(name: str, watcher: Process | None = None) -> list[Process]:
+    """What is the SSH server of the machine `name`, or starts it. Its sessions are not.
+
+    A `watcher` that is alive has all of it below itself, which spares reading what every process of the host shows.
+    """
+    table = _table()
+    if watcher and watcher.pid in table and table[watcher.pid].process == watcher:
+        return [each.process for each in table.values() if watcher.pid in (each.process.pid, each.parent)]
+    return [entry.process for pid, entry in table.items() if _is_server(pid, name)]
 
 
 def end_machine(name: str, known: Iterable[Process] = ()) -> bool:
@@ -123,20 +133,23 @@ def end_machine(name: str, known: Iterable[Process] = ()) -> bool:
     return _end(partial(of_machine, name, list(known)))
 
 
-def end_servers(name: str) -> bool:
+def end_servers(name: str, watcher: Process | None = None) -> bool:
     """Kill the machine's SSH server, whoever started it, and leave its sessions. False when it would not go."""
-    return _end(partial(servers, name))
+    return _end(partial(servers, name, watcher))
 
 
 def _end(find: Callable[[], list[Process]]) -> bool:
     """Kill what is found until nothing is: what a process starts while it is killed is found the next time."""
     deadline = time.monotonic() + _PATIENCE
     while found := find():
-        if time.monotonic() > deadline:
-            return False
         for process in found:
             kill(process)
-        time.sleep(_PAUSE)
+        while any(process.is_alive() for process in found):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_PAUSE)
+        if time.monotonic() > deadline:
+            return False
     return True
 
 
@@ -161,7 +174,7 @@ def kill(process: Process) -> None:
 
 def _table() -> dict[int, _Entry]:
     """All live processes of this host but ourselves."""
-    pids = (int(folder.name) for folder in _PROC.iterdir() if folder.name.isdigit())
+    pids = (int(folder.name) for folder in Path(_PROC).iterdir() if folder.name.isdigit())
     return {pid: entry for pid in pids if pid != os.getpid() and (entry := _look(pid))}
 
 
@@ -178,12 +191,8 @@ def _with_descendants(table: Mapping[int, _Entry], ours: set[int]) -> list[Proce
 
 
 def _look(pid: int) -> _Entry | None:
-    try:
-        stat = (_PROC / str(pid) / "stat").read_text(errors="replace")
-    except OSError:
-        return None
     # The name comes in parentheses and may hold any of them, and spaces.
-    fields = stat.rpartition(")")[2].split()
+    fields = _read(pid, "stat").rpartition(b")")[2].split()
     if len(fields) < 20 or fields[0] in _ZOMBIES:
         return None
     return _Entry(Process(pid, int(fields[19])), parent=int(fields[1]))
@@ -192,7 +201,7 @@ def _look(pid: int) -> _Entry | None:
 def _is_of(pid: int, name: str) -> bool:
     if not name:
         return False
-    return _has_mark(pid, MARKER, name) or _prints_to_console_of(pid, name) or _is_listener(pid, name)
+    return _has_mark(pid, MARKER, name) or _prints_to_console_of(pid, name)
 
 
 def _is_server(pid: int, name: str) -> bool:
@@ -205,7 +214,7 @@ def _has_mark(pid: int, marker: str, name: str) -> bool:
 
 def _prints_to_console_of(pid: int, name: str) -> bool:
     try:
-        return (_PROC / str(pid) / "fd/2").readlink().parts[-2:] == (name, CONSOLE)
+        return str(Path(f"{_PROC}/{pid}/fd/2").readlink()).endswith(f"/{name}/{CONSOLE}")
     except OSError:
         return False
 
@@ -218,6 +227,6 @@ def _is_listener(pid: int, name: str) -> bool:
 
 def _read(pid: int, file: str) -> bytes:
     try:
-        return (_PROC / str(pid) / file).read_bytes()
+        return Path(f"{_PROC}/{pid}/{file}").read_bytes()
     except OSError:
         return b""

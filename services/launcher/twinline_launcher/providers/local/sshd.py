@@ -91,13 +91,13 @@ def start(
         if _listens(port, process):
             return process
         time.sleep(_PAUSE)
-    stop(folder.token)
+    stop(folder.token, process)
     return None
 
 
-def stop(token: str) -> None:
+def stop(token: str, watcher: Process) -> None:
     """Let nobody new in: end the machine's server, also one that nobody recorded; those who are in stay."""
-    if not processes.end_servers(token):
+    if not processes.end_servers(token, watcher):
         raise Unavailable(f"machine {token} has an SSH server that cannot be killed: it is asked again")
 
 
