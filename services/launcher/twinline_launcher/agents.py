@@ -22,9 +22,10 @@ class Agents:
         self._fleet = rpc.FleetServiceStub(gateway)
 
     async def prepare(self, turn: Turn) -> bytes:
-        """The machine's user-data (JSON), with a token. Only for machines that the cloud does not know yet.
+        """The machine's user-data (JSON), with its token. Only for machines that the cloud does not know yet.
 
-        The token is not stored here: a launch that is repeated asks for it again, and gets the same one.
+        The token is not stored here: a launch that is repeated asks for it again. The gateway gives the same one, so
+        that it does not matter whose launch the cloud took.
         """
         lifetime = Duration()
         lifetime.FromTimedelta(_TOKEN_LIFETIME)

@@ -17,12 +17,14 @@ from twinline_kit.verifier import KeysVerifier
 from twinline_launcher import access
 from twinline_launcher.agents import Agents
 from twinline_launcher.changes import Changes
+from twinline_launcher.groups import Groups
 from twinline_launcher.lists import Lists
 from twinline_launcher.phases import Phases
 from twinline_launcher.preflight import Preflight
 from twinline_launcher.providers import Clouds
 from twinline_launcher.providers.local import LocalCloud
-from twinline_launcher.reconciler import Groups, Reconciler
+from twinline_launcher.reconciler import Reconciler
+from twinline_launcher.rounds import Rounds
 from twinline_launcher.runs import Runs
 from twinline_launcher.service.catalog import CatalogService
 from twinline_launcher.service.servers import ServerService
@@ -69,6 +71,7 @@ def _app(
     preflight = Preflight(catalog, clouds, keys=keys, executor=executor)
     phases = Phases(clouds, Targets(executor), Agents(gateway), Lists(Runs(executor), settings), settings)
     reconciler = Reconciler(instances, phases, settings, changes=changes, clock=clock.now)
+    rounds = Rounds(instances, phases, clouds, every=settings.cloud_check, changes=changes, clock=clock.now)
     services = [
         Service(
             "twinline.launcher.v1.ServerService",
@@ -87,4 +90,4 @@ def _app(
             access.CATALOG,
         ),
     ]
-    return App(services, KeysVerifier(keys), [reconciler.run, Groups(catalog, clouds).run])
+    return App(services, KeysVerifier(keys), [reconciler.run, rounds.run, Groups(catalog, clouds).run])

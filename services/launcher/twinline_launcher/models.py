@@ -103,6 +103,7 @@ class Instance(Table, table=True):
     """
 
     __tablename__ = "instances"
+    __table_args__ = (sa.Index("ix_instances_at_rest", "state", "due_time", "id"),)
 
     id: str = Field(primary_key=True, max_length=64)
     server_id: str = Field(foreign_key="servers.id", max_length=64)
@@ -152,7 +153,7 @@ class Instance(Table, table=True):
     target: str = Field(default="", max_length=64)
     """Digest of the target that the executor has; empty: none."""
     due_time: datetime | None = Field(default=None, sa_type=UtcDateTime, index=True)
-    """When to look at it next; None: never again."""
+    """When to look at it next; None: not before something changes."""
     lease_owner: str = Field(default="", max_length=64)
     lease_until: datetime | None = Field(default=None, sa_type=UtcDateTime)
 

@@ -2,24 +2,27 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from twinline_kit.errors import Conflict, DeadlineExceeded, Error, FailedPrecondition, InvalidArgument, Unavailable
 from twinline_launcher.agents import Agents
 from twinline_launcher.lists import BOOT, DECOMMISSION, Kind, Lists
-from twinline_launcher.models import Generation
+from twinline_launcher.models import Generation, Instance
 from twinline_launcher.providers import Cloud, Clouds, LaunchSpec, Machine, Power
 from twinline_launcher.settings import Settings
-from twinline_launcher.states import Event, State
+from twinline_launcher.states import STRANDED, Event, State
 from twinline_launcher.stranding import Failure
-from twinline_launcher.targets import Targets
+from twinline_launcher.targets import Targets, stated
 from twinline_launcher.turns import Turn
 
 log = logging.getLogger(__name__)
 
 # The target of the machine before needs a moment to go; a name that stays taken belongs to somebody else.
 _NAME_PATIENCE = timedelta(seconds=30)
+
+RESTING = frozenset({State.OPERATIONAL, *STRANDED})
+"""States in which nothing is done with a machine until its cloud says something new, or its time is over."""
 
 Phase = Callable[[Turn], Awaitable[float | None]]
 
@@ -49,6 +52,13 @@ class Phases:
         """Do what the machine's state asks for, until that takes time or the state changes."""
         return await self._phases[State(turn.instance.state)](turn)
 
+    def has_work(self, machine: Instance, found: Machine | None, at: datetime) -> bool:
+        """Whether a look at a resting machine, of which its cloud says `found`, would do anything."""
+        if found is None or found.power is Power.GONE or self._is_over(machine, at):
+            return True
+        differs = any(getattr(machine, name) != value for name, value in _facts(found).items())
+        return differs or machine.target != stated(machine)
+
     async def _pending(self, turn: Turn) -> float | None:
         try:
             found = await self._asked_for(turn)
@@ -56,7 +66,7 @@ class Phases:
             await turn.move(Event.REFUSE, f"{refusal.message} ({refusal.reason})")
             return 0
         except (Unavailable, DeadlineExceeded, OSError) as error:
-            if not self._is_over(turn):
+            if not self._is_over(turn.instance, turn.now()):
                 raise
             await turn.move(Event.EXPIRE, f"the cloud could not be asked in time: {error}")
             return 0
@@ -64,17 +74,16 @@ class Phases:
             await self._vanish(turn, found)
         elif found.power is Power.RUNNING:
             await turn.move(Event.RUN, "the cloud runs it", **_facts(found))
-        elif self._is_over(turn):
+        elif self._is_over(turn.instance, turn.now()):
             await turn.move(Event.EXPIRE, "the cloud did not run it in time")
         return self._settings.tick
 
     async def _asked_for(self, turn: Turn) -> Machine:
         """The machine, which the cloud may know already from somebody who died before noting it."""
-        cloud, machine = self._cloud(turn), turn.instance
-        if found := await cloud.describe(machine.id):
+        if found := await self._found(turn):
             return found
-        user_data = await self._agents.prepare(turn) if machine.generation == Generation.V5 else b""
-        return await cloud.launch(_spec(turn, user_data))
+        user_data = await self._agents.prepare(turn) if turn.instance.generation == Generation.V5 else b""
+        return await self._cloud(turn).launch(_spec(turn, user_data))
 
     async def _booting(self, turn: Turn) -> float | None:
         return await self._work(turn, BOOT)
@@ -83,7 +92,7 @@ class Phases:
         return await self._work(turn, DECOMMISSION)
 
     async def _work(self, turn: Turn, kind: Kind) -> float | None:
-        if not await self._is_there(turn) or await self._lists.stop_if_over(turn, kind):
+        if not await self._follow_cloud(turn) or await self._lists.stop_if_over(turn, kind):
             return 0
         try:
             await self._targets.ensure(turn)
@@ -96,18 +105,17 @@ class Phases:
         return self._settings.tick
 
     async def _resting(self, turn: Turn) -> float | None:
-        if await self._is_there(turn):
-            await self._targets.ensure(turn)
-        return self._settings.cloud_check
-
-    async def _stranded_in_decommissioning(self, turn: Turn) -> float | None:
-        if not await self._is_there(turn):
-            return 0
-        if self._is_over(turn):
-            await turn.move(Event.EXPIRE, "nobody ended it after its decommission stranded: ended by force")
+        """Returns None: from here on the rounds look at it."""
+        if not await self._follow_cloud(turn):
             return 0
         await self._targets.ensure(turn)
-        return min(self._settings.cloud_check, self._settings.stranded_decommission_limit)
+        return None
+
+    async def _stranded_in_decommissioning(self, turn: Turn) -> float | None:
+        if self._is_over(turn.instance, turn.now()):
+            await turn.move(Event.EXPIRE, "nobody ended it after its decommission stranded: ended by force")
+            return 0
+        return await self._resting(turn)
 
     async def _shutting_down(self, turn: Turn) -> float | None:
         # The machine first: it is what costs money. All else is done again once it is gone.
@@ -132,18 +140,21 @@ class Phases:
         await self._agents.revoke(turn)
         return None
 
-    async def _is_there(self, turn: Turn) -> bool:
-        """Whether the machine runs; notes what the cloud says of it, and when it vanished."""
-        found = await self._cloud(turn).describe(turn.instance.id)
+    async def _follow_cloud(self, turn: Turn) -> bool:
+        """Note what the cloud says of the machine, also that it vanished; False when it did."""
+        found = await self._found(turn)
         if found is None or found.power is Power.GONE:
             await self._vanish(turn, found)
             return False
         await turn.save(**_facts(found))
         return True
 
+    async def _found(self, turn: Turn) -> Machine | None:
+        return (await self._cloud(turn).describe([turn.instance.id])).get(turn.instance.id)
+
     async def _vanish(self, turn: Turn, found: Machine | None) -> None:
         cause = "the machine vanished: the cloud says that it is gone, and nobody here ended it"
-        facts = {**(_facts(found) if found else {})}
+        facts = _facts(found) if found else {}
         facts["terminate_time"] = facts.get("terminate_time") or turn.now()
         await turn.move(Event.VANISH, cause, **facts)
 
@@ -159,9 +170,9 @@ class Phases:
         except Error as error:
             log.warning("machine not let go yet", extra={"server": turn.instance.server_name, "error": str(error)})
 
-    def _is_over(self, turn: Turn) -> bool:
-        limit = self._settings.limit(State(turn.instance.state), turn.instance.generation)
-        return limit is not None and turn.age() >= limit
+    def _is_over(self, machine: Instance, at: datetime) -> bool:
+        limit = self._settings.limit(State(machine.state), machine.generation)
+        return limit is not None and at - machine.state_time >= limit
 
     def _cloud(self, turn: Turn) -> Cloud:
         name = turn.instance.cloud

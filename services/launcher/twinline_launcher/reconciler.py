@@ -3,12 +3,15 @@
 Any number of replicas do this at once. A replica that dies keeps its machines for one lease; then another one goes on
 where the rows say it was. All that may have been asked of a cloud or a service meanwhile is asked again, and changes
 nothing.
+
+A lease spares double work; it is not what keeps a machine safe. Leases compare the clocks of replicas, and run out
+under somebody who still works. Then two look after one machine for a moment: every write is guarded by the revision
+that it was decided on, and every request names what it is for, so that the second one changes nothing.
 """
 
 import asyncio
 import logging
 from asyncio import to_thread
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -18,17 +21,13 @@ from twinline_kit.errors import Conflict, Error
 from twinline_kit.ids import new_id
 from twinline_launcher.changes import Changes
 from twinline_launcher.errors import IllegalTransition
-from twinline_launcher.models import SecurityGroup
 from twinline_launcher.phases import Phases
-from twinline_launcher.providers import Clouds
 from twinline_launcher.settings import Settings
-from twinline_launcher.store.catalog import CatalogStore
 from twinline_launcher.store.instances import InstanceStore
 from twinline_launcher.turns import Turn
 
 log = logging.getLogger(__name__)
 
-_PAGE = 500
 _SHORTEST = 0.005
 _MOST_STATES = 16
 _TURN_LIMIT = 120.0
@@ -47,7 +46,8 @@ class Reconciler:
         self._clock = clock
         self._owner = new_id("launcher")
         self._lease = timedelta(seconds=settings.lease)
-        self._held: set[str] = set()
+        self._held: dict[str, asyncio.Task[None]] = {}
+        self._wake = asyncio.Event()
         self._failures: dict[str, int] = {}
 
     async def run(self) -> None:
@@ -55,14 +55,21 @@ class Reconciler:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(loops.forever("lease", self._renew, every=self._settings.lease / 3))
+                group.create_task(self._listen())
                 await self._claim_for_ever(group)
         finally:
             await to_thread(lambda: self._store.leave(self._owner, at=self._clock()))
 
+    async def _listen(self) -> None:
+        """Wake the claiming when something was written in this process."""
+        while True:
+            await self._changes.ticket().wait()
+            self._wake.set()
+
     async def _claim_for_ever(self, group: asyncio.TaskGroup) -> None:
         failures = 0
         while True:
-            ticket = self._changes.ticket()
+            self._wake.clear()
             try:
                 pause = await self._claim(group)
                 failures = 0
@@ -70,16 +77,18 @@ class Reconciler:
                 failures += 1
                 pause = loops.backoff(failures)
                 log.exception("machines not claimed, will retry")
-            await self._changes.wait(ticket, pause)
+            await self._changes.wait(self._wake, pause)
 
     async def _claim(self, group: asyncio.TaskGroup) -> float:
         """Take what is due; returns the seconds until more will be."""
-        free = self._settings.concurrency - len(self._held)
+        held = sorted(self._held)  # also where the lease ran out meanwhile: one look at a time
+        free = self._settings.concurrency - len(held)
         at = self._clock()
-        lease = await to_thread(lambda: self._store.claim(self._owner, at=at, lease=self._lease, limit=free))
+        lease = await to_thread(
+            lambda: self._store.claim(self._owner, at=at, lease=self._lease, limit=free, without=held)
+        )
         for instance_id in lease.instances:
-            self._held.add(instance_id)
-            group.create_task(self._look_after(instance_id))
+            self._held[instance_id] = group.create_task(self._look_after(instance_id))
         if lease.next_due is None or free <= len(lease.instances):
             return self._settings.idle_tick  # a machine that is given back wakes us
         wait = (lease.next_due - self._clock()).total_seconds()
@@ -87,9 +96,14 @@ class Reconciler:
 
     async def _renew(self) -> None:
         # Only these: one that could not be given back is ours in its row as well, until its lease runs out.
-        if held := sorted(self._held):
-            until = self._clock() + self._lease
-            await to_thread(lambda: self._store.renew(self._owner, held, until=until))
+        looks = dict(self._held)
+        if not looks:
+            return
+        until = self._clock() + self._lease
+        lost = await to_thread(lambda: self._store.renew(self._owner, sorted(looks), until=until))
+        for instance_id in lost:
+            if looks[instance_id].cancel():
+                log.warning("machine taken over by another launcher", extra={"instance": instance_id})
 
     async def _look_after(self, instance_id: str) -> None:
         try:
@@ -102,8 +116,8 @@ class Reconciler:
             # The lease runs out by itself.
             log.exception("machine not given back", extra={"instance": instance_id, "error": str(error)})
         finally:
-            self._held.discard(instance_id)
-            self._changes.tell()
+            self._held.pop(instance_id, None)
+            self._wake.set()
 
     async def _turn(self, turn: Turn) -> float | None:
         """Act until the machine's state asks for a pause. Seconds to wait; None: never look again."""
@@ -138,35 +152,3 @@ class Reconciler:
         failures = self._failures[machine.id] = self._failures.get(machine.id, 0) + 1
         fields = {"server": machine.server_name, "instance": machine.id, "state": machine.state}
         return {**fields, "failures": failures}
-
-
-class Groups:
-    """States every security group to its cloud once at the start: the one before us may have died between the two."""
-
-    def __init__(self, catalog: CatalogStore, clouds: Clouds) -> None:
-        self._catalog = catalog
-        self._clouds = clouds
-
-    async def run(self) -> None:
-        """Until all are stated."""
-        failures = 0
-        while True:
-            try:
-                await self._state_all()
-            except Exception:
-                failures += 1
-                log.exception("security groups not stated, will retry")
-                await asyncio.sleep(loops.backoff(failures))
-            else:
-                return
-
-    async def _state_all(self) -> None:
-        after = ""
-        while page := await to_thread(self._page, after):
-            for group in page:
-                if cloud := self._clouds.get(group.cloud):
-                    await cloud.apply_group(group.name, group.open_ports)
-            after = page[-1].name
-
-    def _page(self, after: str) -> Sequence[SecurityGroup]:
-        return self._catalog.page(SecurityGroup, after=after, limit=_PAGE)

@@ -58,7 +58,7 @@ class Settings(ServiceSettings):
     """Between looks at the database when nothing is due."""
 
     cloud_check: float = 5.0
-    """Between questions to the cloud about a machine that rests."""
+    """Between questions to a cloud about all its machines that rest."""
 
     lease: float = 6.0
     """How long a replica that died keeps others from its machines."""

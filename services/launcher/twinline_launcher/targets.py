@@ -20,11 +20,10 @@ class Targets:
 
     async def ensure(self, turn: Turn) -> None:
         """Let the executor know the machine as it is now. What it may not have heard is said again."""
-        target = wanted(turn.instance)
-        digest = hashlib.sha256(target.SerializeToString(deterministic=True)).hexdigest()
+        digest = stated(turn.instance)
         if digest == turn.instance.target:
             return
-        await self._targets.ApplyTargets(pb.ApplyTargetsRequest(targets=[target]))
+        await self._targets.ApplyTargets(pb.ApplyTargetsRequest(targets=[wanted(turn.instance)]))
         await turn.save(target=digest)
 
     async def delete(self, turn: Turn) -> None:
@@ -53,3 +52,8 @@ def wanted(machine: Instance) -> pb.Target:
     target.ssh.host, target.ssh.port, target.ssh.username = host, int(port or 0), machine.username
     target.ssh.cloud_key, target.ssh.host_key = machine.cloud_key, machine.host_key
     return target
+
+
+def stated(machine: Instance) -> str:
+    """What the machine's row has as its `target` once the executor heard of it as it is now."""
+    return hashlib.sha256(wanted(machine).SerializeToString(deterministic=True)).hexdigest()

@@ -2,7 +2,7 @@
 
 import contextlib
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -49,8 +49,8 @@ class Faulty:
     async def launch(self, spec: LaunchSpec) -> Machine:
         return self._answer(await self._cloud.launch(spec))
 
-    async def describe(self, token: str) -> Machine | None:
-        return await self._cloud.describe(token)
+    async def describe(self, tokens: Collection[str]) -> Mapping[str, Machine]:
+        return await self._cloud.describe(tokens)
 
     async def terminate(self, token: str) -> Machine:
         return self._answer(await self._cloud.terminate(token))

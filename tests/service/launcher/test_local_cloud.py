@@ -5,7 +5,8 @@ import json
 import os
 import stat
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,14 +15,16 @@ import pytest
 
 from tests.peers.eventually import eventually
 from twinline_kit import clock
-from twinline_kit.errors import Error
+from twinline_kit.errors import Error, Unavailable
 from twinline_launcher.models import Generation
 from twinline_launcher.providers import LaunchSpec, Machine, Power
-from twinline_launcher.providers.local import LocalCloud, processes
+from twinline_launcher.providers.local import LocalCloud, processes, sshd
+from twinline_launcher.providers.local.folder import Folder
 from twinline_launcher.providers.local.processes import Process
 
 KEY = asyncssh.generate_private_key("ssh-ed25519")
-TOKEN = "machine-1"
+# Of this process alone: machines are found by their name, and tests run side by side.
+TOKEN = f"machine-{os.getpid()}"
 
 
 @pytest.fixture
@@ -32,12 +35,12 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def another(folder: Path) -> Iterator[Callable[[], LocalCloud]]:
+def another(folder: Path) -> Iterator[Callable[..., LocalCloud]]:
     """Makes control planes of the one cloud."""
     made: list[LocalCloud] = []
 
-    def make() -> LocalCloud:
-        made.append(LocalCloud(folder, clock=clock.now))
+    def make(sshd_program: str = "") -> LocalCloud:
+        made.append(LocalCloud(folder, clock=clock.now, sshd_program=sshd_program))
         return made[-1]
 
     yield make
@@ -46,7 +49,7 @@ def another(folder: Path) -> Iterator[Callable[[], LocalCloud]]:
 
 
 @pytest.fixture
-def cloud(another: Callable[[], LocalCloud]) -> LocalCloud:
+def cloud(another: Callable[..., LocalCloud]) -> LocalCloud:
     return another()
 
 
@@ -60,6 +63,10 @@ async def opened(cloud: LocalCloud, **more: object) -> Machine:
     """A v4 machine with port 22 open."""
     await cloud.apply_group("ssh", [22])
     return await cloud.launch(spec(**more))  # type: ignore[arg-type]
+
+
+async def described(cloud: LocalCloud, token: str = TOKEN) -> Machine:
+    return (await cloud.describe([token]))[token]
 
 
 def login(machine: Machine) -> "asyncssh.SSHClientConnectionOptions":
@@ -94,21 +101,21 @@ async def test_a_v4_machine_lets_the_launch_key_in_and_has_its_own_home(cloud: L
 
 async def test_a_repeated_launch_finds_the_machine(cloud: LocalCloud) -> None:
     first = await opened(cloud)
-    assert await cloud.launch(spec()) == first == await cloud.describe(TOKEN)
+    assert await cloud.launch(spec()) == first == await described(cloud)
     assert len([each for each in processes.of_machine(TOKEN) if b"twinline-machine" in command(each)]) == 1
 
 
-async def test_launches_at_once_make_one_machine(another: Callable[[], LocalCloud]) -> None:
+async def test_launches_at_once_make_one_machine(another: Callable[..., LocalCloud]) -> None:
     machines = await asyncio.gather(*(another().launch(spec()) for _ in range(5)))
     assert len({machine.address for machine in machines}) == 1
     assert len([each for each in processes.of_machine(TOKEN) if b"twinline-machine" in command(each)]) == 1
 
 
-async def test_machines_outlive_the_suite_and_are_found_again(another: Callable[[], LocalCloud]) -> None:
+async def test_machines_outlive_the_suite_and_are_found_again(another: Callable[..., LocalCloud]) -> None:
     before = another()
     machine = await opened(before)
     before.close()
-    assert await another().describe(TOKEN) == machine
+    assert await described(another()) == machine
     assert await ssh(machine, "echo still here") == "still here"
 
 
@@ -127,13 +134,104 @@ async def test_port_22_follows_the_security_groups_and_sessions_stay(cloud: Loca
 
 async def test_a_dead_ssh_server_is_started_again(cloud: LocalCloud) -> None:
     machine = await opened(cloud)
-    for process in processes.of_machine(TOKEN):
-        if b"sshd" in command(process):
-            processes.end(process)
+    assert processes.end_servers(TOKEN)
     assert not await is_open(machine)
-    again = await cloud.describe(TOKEN)
-    assert again is not None
+    again = await described(cloud)
     assert (again.address, await is_open(again)) == (machine.address, True)
+
+
+@pytest.mark.parametrize(
+    "end", [lambda cloud: cloud.apply_group("ssh", []), lambda cloud: cloud.terminate(TOKEN)], ids=["closed", "ended"]
+)
+async def test_an_ssh_server_whose_watcher_was_killed_ends_as_any_other(
+    cloud: LocalCloud, end: Callable[[LocalCloud], Awaitable[object]]
+) -> None:
+    machine = await opened(cloud)
+    await orphaned()
+    assert await is_open(machine)
+    await end(cloud)
+    assert not await is_open(machine)
+    assert not processes.servers(TOKEN)
+
+
+async def test_an_ssh_server_whose_watcher_was_killed_gives_its_port_to_the_next(cloud: LocalCloud) -> None:
+    machine = await opened(cloud)
+    before = await orphaned()
+    assert await described(cloud) == machine
+    assert not before.is_alive()
+    assert await ssh(machine, "echo new") == "new"
+
+
+async def test_a_session_that_outlived_its_killed_ssh_server_ends_with_the_machine(cloud: LocalCloud) -> None:
+    options = login(await opened(cloud))
+    async with asyncssh.connect(options.host, options.port, options=options) as connection:
+        assert processes.end_servers(TOKEN)
+        await described(cloud)
+        await cloud.terminate(TOKEN)
+        await asyncio.wait_for(connection.wait_closed(), 5)
+
+
+async def test_an_ssh_server_that_starts_too_late_leaves_nothing_behind(
+    another: Callable[..., LocalCloud], tmp_path: Path
+) -> None:
+    wait = f"until [ -e {tmp_path}/now ]; do sleep 0.05; done"
+    late = program(tmp_path / "late-sshd", f'{wait}\nexec {sshd.find_program("")} "$@"')
+    cloud = another(str(late))
+    with pytest.raises(Unavailable, match="does not start"):
+        await opened(cloud)
+    assert not processes.servers(TOKEN)
+    (tmp_path / "now").touch()
+    machine = await described(cloud)
+    assert await ssh(machine, "echo at last") == "at last"
+    await cloud.apply_group("ssh", [])
+    assert not processes.servers(TOKEN)
+
+
+async def test_an_ssh_keygen_that_hangs_is_given_up(
+    cloud: LocalCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(tmp_path / "bin" / "ssh-keygen", "exec sleep 1000")
+    with monkeypatch.context() as hung:
+        hung.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+        with pytest.raises(Unavailable, match="ssh-keygen made no key"):
+            await cloud.launch(spec())
+    assert (await cloud.launch(spec())).power is Power.RUNNING
+
+
+async def test_machines_that_another_process_works_at_hold_up_nobody_else(cloud: LocalCloud, folder: Path) -> None:
+    tokens = [f"{TOKEN}-{number}" for number in range(40)]
+    with ExitStack() as held:
+        for token in tokens:
+            held.enter_context(Folder.of(folder / "instances", token).locked())
+        first, *others = [asyncio.ensure_future(cloud.launch(spec(token=token))) for token in tokens]
+        await asyncio.wait_for(asyncio.to_thread(lambda: None), 3)
+        for each in others:
+            each.cancel()
+        with pytest.raises(Unavailable, match="another process works at"):
+            await first
+
+
+async def test_a_machine_that_another_process_works_at_is_told_as_it_was_written(
+    cloud: LocalCloud, folder: Path
+) -> None:
+    machine = await opened(cloud)
+    with Folder.of(folder / "instances", TOKEN).locked():
+        assert await described(cloud) == machine
+
+
+async def test_many_are_described_at_once_and_what_was_never_launched_is_left_out(cloud: LocalCloud) -> None:
+    tokens = [TOKEN, f"{TOKEN}-b"]
+    machines = [await cloud.launch(spec(token=token)) for token in tokens]
+    assert await cloud.describe([*tokens, "nobody"]) == dict(zip(tokens, machines, strict=True))
+
+
+async def test_a_machine_whose_ssh_server_does_not_start_is_told_and_hides_no_other(
+    another: Callable[..., LocalCloud],
+) -> None:
+    machine = await another().launch(spec())
+    broken = another("/bin/false")
+    await broken.apply_group("ssh", [22])
+    assert await broken.describe([TOKEN]) == {TOKEN: machine}
 
 
 async def test_terminate_ends_detached_processes_and_keeps_only_the_bill(cloud: LocalCloud, folder: Path) -> None:
@@ -144,7 +242,7 @@ async def test_terminate_ends_detached_processes_and_keeps_only_the_bill(cloud: 
     assert (ended.power, ended.run_time) == (Power.GONE, machine.run_time)
     assert not processes.of_machine(TOKEN)
     assert sorted(each.name for each in (folder / "instances" / TOKEN).iterdir()) == ["console", "machine.json"]
-    assert await cloud.terminate(TOKEN) == ended == await cloud.describe(TOKEN)
+    assert await cloud.terminate(TOKEN) == ended == await described(cloud)
 
 
 async def test_a_launch_that_comes_after_the_end_makes_nothing(cloud: LocalCloud) -> None:
@@ -156,8 +254,7 @@ async def test_a_launch_that_comes_after_the_end_makes_nothing(cloud: LocalCloud
 async def test_a_machine_whose_processes_died_is_gone_and_bills_no_more(cloud: LocalCloud) -> None:
     machine = await opened(cloud)
     processes.end_machine(TOKEN)
-    found = await cloud.describe(TOKEN)
-    assert found is not None
+    found = await described(cloud)
     assert (found.power, found.run_time) == (Power.GONE, machine.run_time)
     assert found.end_time
 
@@ -174,8 +271,7 @@ async def test_after_a_boot_of_the_host_the_machine_is_gone_and_strangers_are_le
         taken = next(each for each in processes.of_machine("", [known(stranger.pid)]))
         content |= {"boot_id": "another", "body": {"pid": taken.pid, "start": taken.start}}
         record.write_text(json.dumps(content))
-        found = await cloud.describe(TOKEN)
-        assert found is not None
+        found = await described(cloud)
         assert found.power is Power.GONE
         assert stranger.poll() is None
     finally:
@@ -196,15 +292,14 @@ async def test_a_process_id_that_is_used_again_is_never_killed() -> None:
 
 
 async def test_a_launch_that_was_cut_short_is_finished_by_the_next_look(
-    another: Callable[[], LocalCloud], folder: Path
+    another: Callable[..., LocalCloud], folder: Path
 ) -> None:
     await opened(another())
     processes.end_machine(TOKEN)
     record = folder / "instances" / TOKEN / "machine.json"
     accepted = json.loads(record.read_text()) | {"run_time": None, "body": None, "sshd": None, "boot_id": ""}
     record.write_text(json.dumps(accepted))
-    found = await another().describe(TOKEN)
-    assert found is not None
+    found = await described(another())
     assert await ssh(found, "echo up") == "up"
 
 
@@ -213,8 +308,7 @@ async def test_a_port_that_somebody_took_meanwhile_is_given_up_for_another(cloud
     server = await asyncio.start_server(lambda *_: None, *machine.address.split(":"))
     async with server:
         await cloud.apply_group("ssh", [22])
-        found = await cloud.describe(TOKEN)
-        assert found is not None
+        found = await described(cloud)
         assert found.address != machine.address
         assert await ssh(found, "echo elsewhere") == "elsewhere"
 
@@ -245,6 +339,18 @@ async def test_a_machine_has_nothing_of_who_runs_the_cloud(
     assert not any(b"/mine" in each for each in environment)
 
 
+async def test_a_machine_has_a_umask_of_its_own_and_a_private_console(cloud: LocalCloud, folder: Path) -> None:
+    before = os.umask(0o000)
+    try:
+        await cloud.launch(spec())
+    finally:
+        os.umask(before)
+    body = next(each for each in processes.of_machine(TOKEN) if b"twinline-machine" in command(each))
+    assert "Umask:\t0022\n" in Path(f"/proc/{body.pid}/status").read_text()
+    files = [path for path in (folder / "instances" / TOKEN).iterdir() if not path.name.endswith(".pub")]
+    assert all(path.stat().st_mode & 0o077 == 0 for path in files)
+
+
 async def test_without_sshd_a_v4_launch_says_what_to_install(folder: Path) -> None:
     with pytest.raises(Error, match="apt-get install openssh-server") as refusal:
         await LocalCloud(folder, clock=clock.now, sshd_program="/no/such/sshd").launch(spec())
@@ -255,6 +361,22 @@ async def test_without_sshd_a_v4_launch_says_what_to_install(folder: Path) -> No
 async def test_a_token_that_is_no_folder_name_is_refused(cloud: LocalCloud, token: str) -> None:
     with pytest.raises(Error):
         await cloud.launch(spec(token=token))
+
+
+async def orphaned() -> Process:
+    """Kill what watches the machine's SSH server, and that alone; returns the server."""
+    watcher = next(each for each in processes.servers(TOKEN) if b"twinline-sshd" in command(each))
+    processes.kill(watcher)
+    await eventually(lambda: not watcher.is_alive())
+    (server,) = processes.servers(TOKEN)
+    return server
+
+
+def program(path: Path, script: str) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
 
 
 def command(process: Process) -> bytes:

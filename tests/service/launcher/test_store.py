@@ -156,6 +156,25 @@ def test_only_the_leases_that_are_named_are_renewed_and_none_of_another_replica(
     assert set(instances.claim("c", at=minutes(2), lease=LEASE, limit=5).instances) == {"instance-1", "instance-3"}
 
 
+def test_a_renewal_tells_what_another_replica_took(servers: ServerStore, instances: InstanceStore) -> None:
+    kept, lost, given_back = [launched(servers, instances, number).id for number in (1, 2, 3)]
+    instances.claim("a", at=minutes(1), lease=LEASE, limit=5)
+    instances.release(given_back, "a", revision=instances.get(given_back).revision, due=None)
+    instances.renew("a", [kept], until=minutes(5))
+    instances.claim("b", at=minutes(2), lease=LEASE, limit=5)
+    assert instances.renew("a", [kept, lost, given_back], until=minutes(6)) == [lost]
+
+
+def test_what_a_replica_still_works_at_is_not_taken_and_makes_nobody_hurry(
+    servers: ServerStore, instances: InstanceStore
+) -> None:
+    mine, other = [launched(servers, instances, number).id for number in (1, 2)]
+    instances.claim("a", at=minutes(1), lease=LEASE, limit=5)
+    instances.release(other, "a", revision=instances.get(other).revision, due=minutes(9))
+    looked = instances.claim("a", at=minutes(2), lease=LEASE, limit=5, without=[mine])
+    assert (list(looked.instances), looked.next_due) == ([], minutes(9))
+
+
 def test_a_replica_that_leaves_keeps_nothing(servers: ServerStore, instances: InstanceStore) -> None:
     for number in (1, 2, 3):
         launched(servers, instances, number)

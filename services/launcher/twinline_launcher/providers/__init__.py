@@ -1,6 +1,6 @@
 """Clouds, behind one small Protocol. A machine is named by its token: asking for it twice makes it once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -83,8 +83,11 @@ class Cloud(Protocol):
         """Make the machine, or find the one that an earlier call with this token made."""
         ...
 
-    async def describe(self, token: str) -> Machine | None:
-        """The machine as it is now; None when there was no launch with this token."""
+    async def describe(self, tokens: Collection[str]) -> Mapping[str, Machine]:
+        """The machines as they are now, by token, in as few calls as can be; without those that were never launched.
+
+        A machine of which nothing can be told now is never left out: the call fails instead.
+        """
         ...
 
     async def terminate(self, token: str) -> Machine:

@@ -117,27 +117,43 @@ class InstanceStore:
             session.commit()
             return _find(session, instance_id)
 
-    def claim(self, owner: str, *, at: datetime, lease: timedelta, limit: int) -> Lease:
-        """Take at most `limit` machines that are due and that nobody holds."""
+    def claim(self, owner: str, *, at: datetime, lease: timedelta, limit: int, without: Collection[str] = ()) -> Lease:
+        """Take at most `limit` machines that are due and that nobody holds; none of those `without`."""
+        others = col(Instance.id).not_in(without)
         free = sa.or_(col(Instance.lease_until).is_(None), col(Instance.lease_until) < at)
-        due = sa.select(col(Instance.id)).where(col(Instance.due_time) <= at, free)
+        due = sa.select(col(Instance.id)).where(col(Instance.due_time) <= at, free, others)
         # What was taken after PostgreSQL began to look is left out too: a locking query asks each row again.
         due = due.order_by(col(Instance.due_time)).limit(limit).with_for_update(skip_locked=True)
         taking = sa.update(Instance).where(col(Instance.id).in_(due), free)
         taking = taking.values(lease_owner=owner, lease_until=at + lease)
         taken: Sequence[str] = ()
-        soonest = self._next_due(free)
+        soonest = self._next_due(free, others)
         if limit and soonest is not None and soonest <= at:  # a look that writes nothing while nothing is due
             with self._engine.begin() as connection:
                 taken = connection.execute(taking.returning(col(Instance.id))).scalars().all()
-            soonest = self._next_due(free)
+            soonest = self._next_due(free, others)
         return Lease(taken, soonest)
 
-    def renew(self, owner: str, instances: Collection[str], *, until: datetime) -> None:
-        """Hold these of what `owner` holds until then, and no longer."""
+    def renew(self, owner: str, instances: Collection[str], *, until: datetime) -> Sequence[str]:
+        """Hold these of what `owner` holds until then, and no longer; returns those that somebody else holds now."""
+        these = col(Instance.id).in_(instances)
+        taken = sa.select(col(Instance.id)).where(these, col(Instance.lease_owner).not_in((owner, "")))
         with self._engine.begin() as connection:
-            mine = _mine(owner).where(col(Instance.id).in_(instances))
-            connection.execute(_hold(mine, until))
+            connection.execute(_hold(_mine(owner).where(these), until))
+            return connection.execute(taken).scalars().all()
+
+    def at_rest(self, state: State, *, after: str, limit: int) -> Sequence[Instance]:
+        """At most `limit` machines in this state whose ids follow `after`, by id, that no look is due at."""
+        resting = select(Instance).where(col(Instance.state) == state, col(Instance.due_time).is_(None))
+        with Session(self._engine) as session:
+            return session.exec(resting.where(col(Instance.id) > after).order_by(col(Instance.id)).limit(limit)).all()
+
+    def wake(self, instances: Collection[str], *, at: datetime) -> None:
+        """Let a look at these be due, where none is."""
+        resting = sa.select(col(Instance.id)).where(col(Instance.id).in_(instances), col(Instance.due_time).is_(None))
+        ordered = resting.order_by(col(Instance.id)).with_for_update()
+        with self._engine.begin() as connection:
+            connection.execute(sa.update(Instance).where(col(Instance.id).in_(ordered)).values(due_time=at))
 
     def leave(self, owner: str, *, at: datetime) -> None:
         """Let others have all that `owner` holds from now on."""
@@ -155,11 +171,11 @@ class InstanceStore:
                 .values(lease_owner="", lease_until=None, due_time=later)
             )
 
-    def _next_due(self, free: sa.ColumnElement[bool]) -> datetime | None:
-        """When the next machine can be taken: when it is due, or when its lease ends."""
+    def _next_due(self, free: sa.ColumnElement[bool], others: sa.ColumnElement[bool]) -> datetime | None:
+        """When the next of the `others` can be taken: when it is due, or when its lease ends."""
         when = sa.case((free, col(Instance.due_time)), else_=col(Instance.lease_until))
         with self._engine.connect() as connection:
-            found = connection.execute(sa.select(sa.func.min(when)).where(col(Instance.due_time).is_not(None)))
+            found = connection.execute(sa.select(sa.func.min(when)).where(col(Instance.due_time).is_not(None), others))
             soonest: datetime | None = found.scalar()
             return soonest
 

@@ -7,21 +7,28 @@ machine whose body died, or whose host was booted again, is found gone. So the s
 
 import asyncio
 import json
+import logging
 import os
 import pwd
+import random
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from twinline_kit.clock import Clock
-from twinline_kit.errors import Unavailable, Violation
+from twinline_kit.errors import Error, Unavailable, Violation
 from twinline_launcher.errors import LaunchRefused, SshdMissing
 from twinline_launcher.models import Generation
 from twinline_launcher.providers import InstanceType, LaunchSpec, Machine, Power
 from twinline_launcher.providers.local import processes, sshd
-from twinline_launcher.providers.local.folder import Folder, Record, all_folders
-from twinline_launcher.providers.local.processes import MARKER, Children
+from twinline_launcher.providers.local.folder import LOCK_PATIENCE, Busy, Folder, Record, all_folders
+from twinline_launcher.providers.local.processes import MARKER, UNKNOWN, Children
+
+log = logging.getLogger(__name__)
 
 NAME = "local"
 SSH = 22
@@ -35,6 +42,11 @@ _BODY_V4 = ["/bin/sh", "-c", "while :; do sleep 3600; done", "twinline-machine"]
 # Restarts the agent as systemd would; one that was refused for good (3) less often.
 _BODY_V5 = ["/bin/sh", "-c", 'while :; do "$@"; [ $? -eq 3 ] && sleep 30; sleep 1; done', "twinline-machine"]
 _PORT_ATTEMPTS = 5
+# For the SSH servers that one piece of work starts, however many they are.
+_START_PATIENCE = 5.0
+# What waits here waits for a file's lock or for a process: it must not take the threads that everybody else shares.
+_THREADS = 8
+_BATCH = 20
 # A machine has nothing of who runs the cloud, but for where Python finds the agent.
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _INHERITED = ("PYTHONPATH",)
@@ -51,6 +63,7 @@ class LocalCloud:
         self._clock = clock
         self._sshd_program = sshd_program
         self._children = Children()
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="local-cloud")
 
     @property
     def name(self) -> str:
@@ -68,23 +81,35 @@ class LocalCloud:
 
     async def launch(self, spec: LaunchSpec) -> Machine:
         """See Cloud."""
-        return await asyncio.to_thread(self._locked, spec.token, lambda folder: self._launch(folder, spec))
+        return await self._do(self._locked, spec.token, lambda folder: self._launch(folder, spec))
 
-    async def describe(self, token: str) -> Machine | None:
-        """See Cloud."""
-        return await asyncio.to_thread(self._locked, token, self._describe)
+    async def describe(self, tokens: Collection[str]) -> Mapping[str, Machine]:
+        """See Cloud. Waits for nobody: a machine that somebody works at is told as its record has it."""
+        return await self._look(tokens, patience=0)
 
     async def terminate(self, token: str) -> Machine:
         """See Cloud."""
-        return await asyncio.to_thread(self._locked, token, self._terminate)
+        return await self._do(self._locked, token, self._terminate)
 
     async def apply_group(self, group: str, open_ports: Sequence[int]) -> None:
         """See Cloud."""
-        await asyncio.to_thread(self._apply_group, group, list(open_ports))
+        members = await self._do(self._write_group, group, list(open_ports))
+        await self._look(members, patience=LOCK_PATIENCE)
 
     def close(self) -> None:
-        """Let the machines go on without us."""
+        """Let the machines go on without us. What is being done ends by itself, in seconds."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
         self._children.release()
+
+    async def _do(self, work: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *arguments))
+
+    async def _look(self, tokens: Collection[str], *, patience: float) -> Mapping[str, Machine]:
+        # In any order: one whose server never starts keeps others waiting, and not always the same ones.
+        mixed = random.sample(list(tokens), len(tokens))
+        batches = [mixed[start : start + _BATCH] for start in range(0, len(mixed), _BATCH)]
+        answers = await asyncio.gather(*(self._do(self._seen, batch, patience) for batch in batches))
+        return {token: machine for answer in answers for token, machine in answer.items()}
 
     def _obstacles(self, generation: Generation) -> list[Violation]:
         try:
@@ -103,17 +128,33 @@ class LocalCloud:
         record = folder.read()
         if record is None:
             record = self._accept(folder, spec)
-        return self._machine(self._caught_up(folder, record))
+        return _machine(self._caught_up(folder, record, time.monotonic() + _START_PATIENCE))
 
-    def _describe(self, folder: Folder) -> Machine | None:
-        record = folder.read()
-        return self._machine(self._caught_up(folder, record)) if record else None
+    def _seen(self, tokens: Sequence[str], patience: float) -> dict[str, Machine]:
+        self._children.reap()
+        until = time.monotonic() + patience + _START_PATIENCE
+        records = {token: self._record(Folder.of(self._instances, token), patience, until) for token in tokens}
+        return {token: _machine(record) for token, record in records.items() if record}
+
+    def _record(self, folder: Folder, patience: float, until: float) -> Record | None:
+        """The record, after what can be caught up with now; None when no machine was accepted."""
+        if folder.read() is None:
+            return None
+        try:
+            with folder.locked(patience):
+                if record := folder.read():
+                    return self._caught_up(folder, record, until)
+        except Busy:
+            pass  # whoever has it catches up, else the next look does
+        except (Error, OSError) as error:
+            log.warning("machine not caught up with, will retry", extra={"instance": folder.token, "error": str(error)})
+        return folder.read()
 
     def _terminate(self, folder: Folder) -> Machine:
         at = self._clock()
         # A launch that comes late finds the record, and that it is over.
         record = folder.read() or folder.write(Record(folder.token, launch_time=at, end_time=at))
-        return self._machine(self._ended(folder, record))
+        return _machine(self._ended(folder, record))
 
     def _accept(self, folder: Folder, spec: LaunchSpec) -> Record:
         if spec.generation is Generation.V5 and not spec.user_data:
@@ -135,18 +176,20 @@ class LocalCloud:
         )  # fmt: skip
         return folder.write(record)
 
-    def _caught_up(self, folder: Folder, record: Record) -> Record:
-        """Bring what is there to what the record says, or the record to what is there."""
-        self._children.reap()
+    def _caught_up(self, folder: Folder, record: Record, until: float) -> Record:
+        """Bring what is there to what the record says, or the record to what is there.
+
+        No SSH server is waited for after `until`, a moment of the monotonic clock.
+        """
         if record.end_time:
             return record
         if record.run_time is None:
-            return self._started(folder, record)
+            return self._started(folder, record, until)
         if record.boot_id != processes.boot_id() or not record.body or not record.body.is_alive():
             return self._ended(folder, record)
-        return self._with_sshd(folder, record)
+        return self._with_sshd(folder, record, until)
 
-    def _started(self, folder: Folder, record: Record) -> Record:
+    def _started(self, folder: Folder, record: Record, until: float) -> Record:
         # A start that was cut short may have left something.
         self._end_processes(record)
         body = _BODY_V4
@@ -155,24 +198,28 @@ class LocalCloud:
             body = [*_BODY_V5, sys.executable, "-m", "twinline_agent", *arguments]
         process = self._children.start(body, env=_environment(folder), folder=folder.home, log=folder.console)
         started = folder.write(record, boot_id=processes.boot_id(), body=process, run_time=self._clock())
-        return self._with_sshd(folder, started)
+        return self._with_sshd(folder, started, until)
 
-    def _with_sshd(self, folder: Folder, record: Record) -> Record:
+    def _with_sshd(self, folder: Folder, record: Record, until: float) -> Record:
         """Let the SSH server listen exactly when a security group opens its port."""
         if record.generation != Generation.V4:
             return record
         wanted = SSH in self._open_ports(record.security_groups)
+        if not wanted:
+            return self._shut(folder, record)
         listens = record.sshd is not None and record.sshd.is_alive()
-        if wanted == listens:
-            return record
-        return self._open(folder, record) if wanted else self._shut(folder, record)
+        return record if listens else self._open(folder, record, until)
 
-    def _open(self, folder: Folder, record: Record) -> Record:
+    def _open(self, folder: Folder, record: Record, until: float) -> Record:
         program = sshd.find_program(self._sshd_program)
-        port = record.port
+        # Who watched the server may be dead, and the server alive. Whoever dies here leaves a note that one may be.
+        record = folder.write(self._shut(folder, record), sshd=UNKNOWN)
+        port, environment = record.port, _environment(folder)
         for _ in range(_PORT_ATTEMPTS):
-            if process := sshd.start(program, folder, port, self._children, _environment(folder)):
+            if process := sshd.start(program, folder, port, self._children, environment, until=until):
                 return folder.write(record, sshd=process, port=port)
+            if time.monotonic() >= until:
+                break
             port = sshd.free_port()
         raise Unavailable(f"sshd of machine {record.token} does not start: read {folder.console}")
 
@@ -180,11 +227,10 @@ class LocalCloud:
         """As a firewall would: nobody new gets in, those who are in stay."""
         if (watcher := record.sshd) is None:
             return record
-        listeners, sessions = processes.below(watcher)
-        strays = tuple(process for process in (*record.strays, *sessions) if process.is_alive())
+        sessions = processes.below(processes.servers(record.token, watcher))
+        strays = tuple(process for process in {*record.strays, *sessions} if process.is_alive())
         record = folder.write(record, strays=strays)
-        for process in (*listeners, watcher):
-            processes.end(process)
+        sshd.stop(record.token, watcher)
         return folder.write(record, sshd=None)
 
     def _ended(self, folder: Folder, record: Record) -> Record:
@@ -201,18 +247,18 @@ class LocalCloud:
             raise Unavailable(f"machine {record.token} has processes that cannot be killed: it is asked again")
         self._children.reap()
 
-    def _apply_group(self, group: str, ports: Sequence[int]) -> None:
+    def _write_group(self, group: str, ports: Sequence[int]) -> list[str]:
+        """Write what should be; returns the machines that may have to follow."""
         groups = Folder(self._folder / "groups")
         with groups.locked():
             known = self._groups()
             if known.get(group) == list(ports):
-                return
+                return []
             groups.write_file("groups.json", json.dumps({**known, group: list(ports)}, indent=1).encode())
-        for folder in all_folders(self._instances):
-            with folder.locked():
-                record = folder.read()
-                if record and group in record.security_groups:
-                    self._caught_up(folder, record)
+        records = (folder.read() for folder in all_folders(self._instances))
+        return [
+            record.token for record in records if record and not record.end_time and group in record.security_groups
+        ]
 
     def _open_ports(self, groups: Sequence[str]) -> set[int]:
         known = self._groups()
@@ -225,18 +271,19 @@ class LocalCloud:
             return {}
         return known
 
-    def _machine(self, record: Record) -> Machine:
-        power = Power.GONE if record.end_time else Power.RUNNING if record.run_time else Power.STARTING
-        dialled = record.generation == Generation.V4 and record.port > 0
-        return Machine(
-            id=record.token,
-            power=power,
-            address=f"{sshd.HOST}:{record.port}" if dialled else "",
-            username=sshd.username() if dialled else "",
-            host_key=record.host_key,
-            run_time=record.run_time,
-            end_time=record.end_time,
-        )
+
+def _machine(record: Record) -> Machine:
+    power = Power.GONE if record.end_time else Power.RUNNING if record.run_time else Power.STARTING
+    dialled = record.generation == Generation.V4 and record.port > 0
+    return Machine(
+        id=record.token,
+        power=power,
+        address=f"{sshd.HOST}:{record.port}" if dialled else "",
+        username=sshd.username() if dialled else "",
+        host_key=record.host_key,
+        run_time=record.run_time,
+        end_time=record.end_time,
+    )
 
 
 def _environment(folder: Folder) -> dict[str, str]:

@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -13,13 +14,21 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from twinline_kit.errors import InvalidArgument
+from twinline_kit.errors import InvalidArgument, Unavailable
 from twinline_launcher.models import Generation
-from twinline_launcher.providers.local.processes import Process
+from twinline_launcher.providers.local.processes import CONSOLE, Process
 
+LOCK_PATIENCE = 5.0
+"""Seconds that somebody waits for whoever else works at a machine."""
+
+_LOCK_PAUSE = 0.02
 _TOKEN = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
-_KEPT = frozenset({"machine.json", "console"})
+_KEPT = frozenset({"machine.json", CONSOLE})
 _TIMES = ("launch_time", "run_time", "end_time")
+
+
+class Busy(Unavailable):
+    """Another process works at the machine."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,7 @@ class Record:
     body: Process | None = None
     """Lives as long as the machine does."""
     sshd: Process | None = None
+    """None only when there is none, whoever died meanwhile."""
     strays: tuple[Process, ...] = ()
     """SSH sessions that outlived the listener they came through."""
     launch_time: datetime | None = None
@@ -74,7 +84,7 @@ class Folder:
     @property
     def console(self) -> Path:
         """What its processes print."""
-        return self.path / "console"
+        return self.path / CONSOLE
 
     @property
     def user_data(self) -> Path:
@@ -82,12 +92,13 @@ class Folder:
         return self.path / "user-data.json"
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Be the only one, of all processes, who changes this machine."""
+    def locked(self, patience: float = LOCK_PATIENCE) -> Iterator[None]:
+        """Be the only one, of all processes, who changes this machine. Raises Busy after `patience` seconds."""
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(self.path.with_name(f".{self.token}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if not _locks(descriptor, patience):
+                raise Busy(f"another process works at {self.path}: it is asked again", folder=str(self.path))
             yield
         finally:
             os.close(descriptor)
@@ -127,6 +138,20 @@ class Folder:
                 shutil.rmtree(each, ignore_errors=True)
             else:
                 each.unlink(missing_ok=True)
+
+
+def _locks(descriptor: int, patience: float) -> bool:
+    # Not flock's own waiting: it has no end, and the thread that waits is one of few.
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_LOCK_PAUSE)
+        else:
+            return True
 
 
 def all_folders(instances: Path) -> list[Folder]:

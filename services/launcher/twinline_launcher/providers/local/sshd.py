@@ -9,9 +9,11 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from twinline_kit.errors import Unavailable
 from twinline_launcher.errors import LaunchRefused, SshdMissing
+from twinline_launcher.providers.local import processes
 from twinline_launcher.providers.local.folder import Folder
-from twinline_launcher.providers.local.processes import MARKER, Children, Process
+from twinline_launcher.providers.local.processes import MARKER, SERVER_MARKER, Children, Process
 
 HOST = "127.0.0.1"
 KEY = "ssh_host_ed25519_key"
@@ -22,7 +24,7 @@ _NO_KEYGEN = "no ssh-keygen on this host, which local v4 machines need: apt-get 
 _SEPARATION = Path("/run/sshd")
 # OpenSSH overwrites its environment, and with it the mark that it is found by: so it gets a parent that keeps one.
 _WATCHED = ["/bin/sh", "-c", '"$@"; exit $?', "twinline-sshd"]
-_PATIENCE = 5.0
+_KEYGEN_LIMIT = 5.0
 _PAUSE = 0.01
 
 
@@ -52,9 +54,11 @@ def make_host_key(folder: Folder) -> str:
         key.unlink(missing_ok=True)
         command = [_KEYGEN, "-q", "-t", "ed25519", "-N", "", "-C", folder.token, "-f", str(key)]
         try:
-            subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL)
+            subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=_KEYGEN_LIMIT)
         except FileNotFoundError:
             raise SshdMissing(_NO_KEYGEN) from None
+        except subprocess.TimeoutExpired:
+            raise Unavailable(f"ssh-keygen made no key within {_KEYGEN_LIMIT:.0f} s: it is asked again") from None
         except subprocess.CalledProcessError as error:
             raise LaunchRefused(f"ssh-keygen failed: {error.stderr.decode(errors='replace').strip()}") from error
     algorithm, material = key.with_suffix(".pub").read_text().split()[:2]
@@ -70,25 +74,31 @@ def free_port() -> int:
 
 
 def start(
-    program: str, folder: Folder, port: int, children: Children, environment: Mapping[str, str]
+    program: str, folder: Folder, port: int, children: Children, environment: Mapping[str, str], *, until: float
 ) -> Process | None:
-    """Start the server and wait until it listens; None when the port is taken or the server ended instead."""
+    """Start the server and wait until it listens, at the longest until this moment of the monotonic clock.
+
+    None when the port is taken, or when it does not listen; nothing of it is left then.
+    """
     if not _is_free(port):
         return None
     if os.geteuid() == 0:
         _SEPARATION.mkdir(mode=0o755, exist_ok=True)
-    configuration = folder.write_file("sshd_config", _configuration(folder, port).encode())
-    command = [*_WATCHED, program, "-D", "-e", "-f", str(configuration)]
-    process = children.start(command, env=environment, folder=folder.home, log=folder.console)
-    deadline = time.monotonic() + _PATIENCE
-    while time.monotonic() < deadline:
-        children.reap()
-        if not process.is_alive():
-            return None
+    command = [*_WATCHED, program, *_arguments(folder, port)]
+    marked = {**environment, SERVER_MARKER: folder.token}
+    process = children.start(command, env=marked, folder=folder.home, log=folder.console)
+    while process.is_alive() and time.monotonic() < until:
         if _listens(port, process):
             return process
         time.sleep(_PAUSE)
+    stop(folder.token, process)
     return None
+
+
+def stop(token: str, watcher: Process) -> None:
+    """Let nobody new in: end the machine's server, also one that nobody recorded; those who are in stay."""
+    if not processes.end_servers(token, watcher):
+        raise Unavailable(f"machine {token} has an SSH server that cannot be killed: it is asked again")
 
 
 def _is_free(port: int) -> bool:
@@ -107,9 +117,18 @@ def _listens(port: int, process: Process) -> bool:
         return probe.connect_ex((HOST, port)) == 0 and process.is_alive()
 
 
-def _configuration(folder: Folder, port: int) -> str:
+def _arguments(folder: Folder, port: int) -> list[str]:
+    """For OpenSSH. The mark and the port are on its command line: that is what it shows of itself.
+
+    So the file says the same for every attempt, and one that comes late takes no port of another's.
+    """
+    configuration = folder.write_file("sshd_config", _configuration(folder).encode())
+    marked = f"SetEnv {MARKER}={folder.token} {_quoted(f'HOME={folder.home}')}"
+    return ["-D", "-e", "-f", str(configuration), "-o", f"ListenAddress {HOST}:{port}", "-o", marked]
+
+
+def _configuration(folder: Folder) -> str:
     settings = {
-        "ListenAddress": f"{HOST}:{port}",
         "HostKey": _quoted(folder.path / KEY),
         "AuthorizedKeysFile": _quoted(folder.path / "authorized_keys"),
         "PidFile": "none",
@@ -124,7 +143,6 @@ def _configuration(folder: Folder, port: int) -> str:
         "PrintMotd": "no",
         "MaxStartups": "200",
         "MaxSessions": "200",
-        "SetEnv": f"{MARKER}={folder.token} {_quoted(f'HOME={folder.home}')}",
     }
     return "".join(f"{name} {value}\n" for name, value in settings.items())
 
