@@ -1,6 +1,7 @@
 """One channel of one task: output on its standard output, status lines on its standard error."""
 
 import asyncio
+import logging
 import secrets
 from collections.abc import AsyncIterator
 
@@ -15,6 +16,8 @@ from twinline_executor.ssh_connections import PooledConnection
 from twinline_executor.ssh_login import LineDown
 from twinline_executor.states import State as TaskState
 from twinline_journal import Reason, State, Status, TaskSpec, follow_command, frame, parse_status, run_command
+
+log = logging.getLogger(__name__)
 
 CHUNK = 64 * 1024
 LINE = 8 * 1024
@@ -68,6 +71,8 @@ class Attendance:
                     group.create_task(self._write(process, frame(self._spec())))
                 group.create_task(self._read_status(process))
                 group.create_task(self._read_output(process))
+            if self._last is None and self._cut is None:
+                await process.wait_closed()  # for its exit status, which says that something else ran
         finally:
             process.channel.abort()  # not close(), which waits for what the host may never read
 
@@ -108,7 +113,8 @@ class Attendance:
                 self._heed()  # a large script on a slow line
             process.stdin.write_eof()
         except (OSError, asyncssh.Error) as error:
-            self._cut = self._cut or error
+            # What runs there may end without having read all. If it was the line, the readers are told why.
+            log.debug("task not written to the end", extra={"task": self._task.id, "error": str(error)})
 
     async def _read_output(self, process: Process) -> None:
         before: bytes | None = b""
