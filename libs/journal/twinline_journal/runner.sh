@@ -55,7 +55,8 @@ nap() { seconds "$1"; sleep "$seconds" 2>/dev/null || sleep 1; }       # old sle
 
 # A script can put something else in the place of a file of ours: a pipe would hold its reader up for good.
 plain() { [ -f "$1" ] && [ ! -h "$1" ]; }
-strange() { ! plain "$1" && { [ -e "$1" ] || [ -h "$1" ]; }; }
+# Looks for it first: it may appear in between.
+strange() { { [ -e "$1" ] || [ -h "$1" ]; } && ! plain "$1"; }
 
 file_size() { size=0; plain "$1" || return 0; set -- $(ls -ln "$1"); size=${5:-0}; }
 

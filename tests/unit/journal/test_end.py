@@ -2,10 +2,13 @@
 
 import os
 import signal
+import subprocess
+import time
 
 from tests.peers.eventually import eventually
 from tests.unit.journal.host import Host, alive, framed, last_status
 from twinline_journal import Reason, State, cancel_command, run_command
+from twinline_journal.remote import runner
 
 STUBBORN = "trap '' TERM; sleep 300 & echo $$ $!; while :; do wait; done"
 
@@ -34,6 +37,17 @@ def test_a_task_that_starts_or_ends_is_never_taken_for_interrupted(host: Host) -
         while states[-1] is not State.FINISHED:
             states.append(host.journal.status(f"task-{number}").state)
         assert State.INTERRUPTED not in states
+
+
+def test_a_file_is_not_strange_for_appearing_while_the_runner_looks(host: Host) -> None:
+    functions, _, _ = runner().decode().rpartition("\nmain ")
+    looks = "for n in $(seq 400); do until plain $n; do ! strange $n || exit 1; done; done"
+    host.root.mkdir()
+    with subprocess.Popen([host.folder / "bin/sh", "-c", f"{functions}\n{looks}"], cwd=host.root) as looker:
+        for number in range(1, 401):
+            (host.root / str(number)).touch()
+            time.sleep(0.0005)
+        assert looker.wait(20) == 0
 
 
 async def test_started_and_ended_are_the_hosts_times(host: Host) -> None:
