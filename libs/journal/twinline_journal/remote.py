@@ -12,7 +12,7 @@ from twinline_journal.spec import check_task_id, escape
 _BOOT = (
     "r=${TWINLINE_JOURNAL:-$HOME/.twinline/journal};f=$r/$0;"
     '[ -s "$f" ]||(umask 077;mkdir -p "$r"&&printf %b "$1">"$f.$$"&&mv -f "$f.$$" "$f")||exit 1;'
-    'shift;exec sh "$f" "$@"'
+    'shift;TWINLINE_RUNNER=$f;. "$f"'
 )
 
 

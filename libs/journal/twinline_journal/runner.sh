@@ -13,7 +13,7 @@
 #   pid      supervise  line 1, created exclusively: whoever creates it, and nobody else, may start the script
 #            supervise  line 2: the watchdog, and its start time
 #            lead       line 3: process group, its start time, when
-#   pipe     start; gone once `supervise` has opened it
+#   pipe     start; gone at the end, as is the folder `work`
 #   output   the copier, a `tee` from that pipe: the script stdout and stderr, append only
 #   stop     cancel, or the watchdog: why the script is being ended
 #   exit     supervise  one line, by rename
@@ -58,7 +58,7 @@ plain() { [ -f "$1" ] && [ ! -h "$1" ]; }
 # Looks for it first: it may appear in between.
 strange() { { [ -e "$1" ] || [ -h "$1" ]; } && ! plain "$1"; }
 
-file_size() { size=0; plain "$1" || return 0; set -- $(ls -ln "$1"); size=${5:-0}; }
+file_size() { size=0; plain "$1" && [ -s "$1" ] || return 0; set -- $(ls -ln "$1"); size=${5:-0}; }
 
 # Creates file $1 with the line $2, unless it is there: one caller wins.
 create() {
@@ -167,7 +167,7 @@ start() {
 
 make_directory() {
     [ -d "$root/tasks" ] || mkdir -p "$root/tasks" || die "cannot make $root/tasks"
-    mkdir "$dir" 2>/dev/null && cd "$dir"
+    mkdir "$dir" "$dir/work" 2>/dev/null && cd "$dir"
 }
 
 # Whether somebody else has the start in hand. Waiting is only thrift: `claim` decides who starts.
@@ -195,7 +195,7 @@ EOF
 
 discard() {
     rm -f "env$suffix" "script$suffix" "pipe$suffix"
-    rmdir "$dir" 2>/dev/null
+    rmdir work "$dir" 2>/dev/null
     die "$@"
 }
 
@@ -219,7 +219,6 @@ supervise() {
 # both ways first, because either end would wait for the other.
 copy() {
     exec 3<>"pipe$suffix" 4<"pipe$suffix" 5>"pipe$suffix" 3>&-
-    rm -f "pipe$suffix"
     tee -a output <&4 >/dev/null 2>&1 4<&- 5>&- &
     copier=$!
     since "$copier"; copier_since=$since
@@ -267,21 +266,22 @@ lead() {
     echo "group $$ $since $epoch" >>pid || exit 126
     [ ! -e stop ] || exit 0
     exec </dev/null >&5 2>&1 4<&- 5>&-
-    mkdir work; cd work || exit 126
+    cd work 2>/dev/null || { mkdir work && cd work; } || exit 126
     interpreter "$dir/script$suffix"
     account
     umask "$TWINLINE_UMASK"
+    set -- "$interp" ${arg:+"$arg"} "$dir/script$suffix"
+    [ ! -e "$dir/env$suffix" ] || set -- /bin/sh -c "$become" sh "$dir/env$suffix" "$@"
     # The same for every script, whoever started the runner: nothing shows of a login, or of an agent's unit. The last
     # one, where it is set, marks what runs on a machine of the local cloud.
     exec env -i PATH="$standard_path" HOME="$home" USER="$account" LOGNAME="$account" SHELL=/bin/sh LANG=C.UTF-8 \
-        ${TWINLINE_INSTANCE:+TWINLINE_INSTANCE="$TWINLINE_INSTANCE"} \
-        /bin/sh -c "$become" sh "$dir/env$suffix" "$interp" ${arg:+"$arg"} "$dir/script$suffix"
+        ${TWINLINE_INSTANCE:+TWINLINE_INSTANCE="$TWINLINE_INSTANCE"} "$@"
 }
 
 standard_path=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 # From the values of the task on any variable may be the user's, PATH too.
-become='if [ -e "$1" ]; then . "$1"; (PATH='$standard_path'; exec rm -f "$1"); fi; shift; exec "$@"'
+become='. "$1"; (PATH='$standard_path'; exec rm -f "$1"); shift; exec "$@"'
 
 # $account and its $home, which a unit without a user does not tell.
 account() {
@@ -352,7 +352,7 @@ conclude() {
         [ -d "$dir" ] || exit 1     # somebody removed the journal
         sleep 5                     # a full disk: the outcome is worth waiting for room
     done
-    rm -rf work env env.* pipe.* words
+    rm -rf work env env.* pipe pipe.* words
 }
 
 record() {
@@ -436,7 +436,7 @@ follow() {
 }
 
 # dd moves the offset that head then reads from; reading through to it would cost the whole file at every look.
-emit() { plain output && { dd bs=1 skip="$1" count=0 2>/dev/null; head -c "$(($2 - $1))"; } <output; }
+emit() { plain output && { [ "$1" = 0 ] || dd bs=1 skip="$1" count=0 2>/dev/null; head -c "$(($2 - $1))"; } <output; }
 
 forget() {
     for id in "$@"; do
@@ -478,7 +478,8 @@ drop() { mv "$root/tasks/$1" "$root/dropped-$1.$$" && rm -rf "$root/dropped-$1.$
 main() {
     export TWINLINE_UMASK="${TWINLINE_UMASK:-$(umask)}"
     umask 077
-    root=${TWINLINE_JOURNAL:-$HOME/.twinline/journal} self=$0 shell=${TWINLINE_SHELL:-sh}
+    root=${TWINLINE_JOURNAL:-$HOME/.twinline/journal} shell=${TWINLINE_SHELL:-sh}
+    self=${TWINLINE_RUNNER:-$0}     # set by the `sh` over SSH that reads this in
     verb=$1 state=; shift
     case $verb in
     start) start ;;
