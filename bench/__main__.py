@@ -29,7 +29,7 @@ async def measure(options: argparse.Namespace) -> list[Comparison]:
                 done.append(compared)
                 print(*storm, *compared.lines(), sep="\n", flush=True)
             if options.ssh:
-                for compared in await ssh.measure(suite, Path(folder), count=options.ssh, rounds=options.rounds):
+                async for compared in ssh.measure(suite, Path(folder), count=options.ssh, rounds=options.rounds):
                     done.append(compared)
                     print(*compared.lines(), sep="\n", flush=True)
     return done

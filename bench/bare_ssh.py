@@ -1,7 +1,8 @@
-"""The bare transport: one asyncssh program that runs a command on every host and collects what it prints.
+"""The bare transport: one asyncssh program that runs a script on every host and collects what it prints.
 
 Run as a process of its own (`python -m bench.bare_ssh`), so that what it costs can be told from what hosts cost. The
 first line of input runs cold, on new connections; each further line runs on the connections that are open by then.
+Hosts do what they do for the suite, which is to start the script through the journal, or run it as a bare command.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import asyncio
 import json
 import sys
 import time
+import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import asyncssh
 
 from bench.fleet import cpu_seconds, read_lines
+from twinline_journal import TaskSpec, frame, run_command
 from twinline_kit import process
 
 AT_ONCE = 50
@@ -41,7 +44,7 @@ class Hosts:
 
 
 class Program:
-    """Runs one command on all hosts."""
+    """Runs one script on all hosts."""
 
     def __init__(self, hosts: Hosts) -> None:
         self._hosts = hosts
@@ -54,13 +57,13 @@ class Program:
             agent_path=None,
         )
 
-    async def run(self, command: str) -> None:
-        """Run `command` everywhere, connecting where there is no connection yet."""
+    async def run(self, script: str, *, journal: bool) -> None:
+        """Run `script` everywhere, connecting where there is no connection yet."""
         async with asyncio.TaskGroup() as group:
             for port, host_key in self._hosts.ports.items():
-                group.create_task(self._run_on(port, host_key, command))
+                group.create_task(self._run_on(port, host_key, script, journal=journal))
 
-    async def _run_on(self, port: int, host_key: str, command: str) -> None:
+    async def _run_on(self, port: int, host_key: str, script: str, *, journal: bool) -> None:
         async with self._limit:
             if port not in self._connections:
                 known: tuple[list[asyncssh.SSHKey], list[str], list[str]] = (
@@ -70,19 +73,24 @@ class Program:
                 )
                 options = asyncssh.SSHClientConnectionOptions(self._options, known_hosts=known)
                 self._connections[port] = await asyncssh.connect("127.0.0.1", port, options=options)
-            done = await self._connections[port].run(command, encoding=None)
+            connection = self._connections[port]
+            if journal:
+                spec = TaskSpec(f"bare-{uuid.uuid4().hex}", script.encode())
+                done = await connection.run(run_command(spec.task_id), input=frame(spec), encoding=None)
+            else:
+                done = await connection.run(script, encoding=None)
             if done.exit_status != 0 or done.stdout != b"ok\n":
-                raise RuntimeError(f"port {port} answered {done.exit_status} {done.stdout!r}")
+                raise RuntimeError(f"port {port} answered {done.exit_status} {done.stdout!r} {done.stderr!r}")
 
 
 async def obey(hosts: Hosts) -> None:
-    """Run once for each line of input, which is a JSON object with the command."""
+    """Run once for each line of input, which is a JSON object with the script and whether to use the journal."""
     program = Program(hosts)
     lines = await read_lines()
     print(json.dumps({"ready": True}), flush=True)
     while line := await lines.readline():
         began, before = time.monotonic(), cpu_seconds()
-        await program.run(json.loads(line)["command"])
+        await program.run(**json.loads(line))
         print(json.dumps({"seconds": time.monotonic() - began, "cpu": cpu_seconds() - before}), flush=True)
 
 

@@ -1,74 +1,99 @@
-"""One script on many SSH hosts: the suite, every result stored, next to a plain asyncssh program."""
+"""One script on many SSH hosts: the suite, every result stored, next to a plain asyncssh program.
+
+The hosts share this machine's cores. The program has them do the same, through the journal, so that what differs is
+what we do; what the journal costs hosts is shown next to it, by a bare command that keeps nothing.
+"""
 
 from __future__ import annotations
 
 import itertools
 import uuid
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import asyncssh
 
 from bench.bare_ssh import Hosts
 from bench.installation import Installation
-from bench.processes import steered
-from bench.rounds import Comparison, Cost, compare
+from bench.processes import Steered, steered
+from bench.rounds import Comparison, Cost, Round, compare
 from tests.peers.sshd import Sshd, running_sshd
 from twinline.common.v1.common_pb2 import GENERATION_V4
 from twinline.executor.v1 import targets_pb2
 from twinline.keys.v1 import cloud_keys_pb2 as pb
 from twinline.keys.v1 import cloud_keys_pb2_grpc as rpc
 
-COMMAND = "echo ok"
-NO_FLOOR = "(no floor: the hosts keep a journal, synced to disk twice; a bare command keeps nothing)"
+SCRIPT = "echo ok"
+NO_FLOOR = "(no floor: its hosts keep no journal)"
 
 
-async def measure(suite: Installation, folder: Path, *, count: int, rounds: int) -> list[Comparison]:
+class BareRound(Protocol):
+    """A round of the plain program; `journal`: its hosts do what they do for the suite."""
+
+    async def __call__(self, *, journal: bool) -> Cost:
+        """Run the script once on every host."""
+
+
+async def measure(suite: Installation, folder: Path, *, count: int, rounds: int) -> AsyncIterator[Comparison]:
     """`count` hosts, cold (each side opens its connections) and warm (they are open)."""
     async with AsyncExitStack() as stack:
         hosts = [await stack.enter_async_context(running_sshd(folder / f"sshd-{number}")) for number in range(count)]
         key = asyncssh.generate_private_key("ssh-ed25519")
-        for host in hosts:
-            host.authorize([key.export_public_key().decode()])
-        cloud_key = await _stored(suite, key)
         file = folder / "hosts.json"
         ports = {host.port: host.host_key for host in hosts}
         Hosts(ports, hosts[0].username, key.export_private_key().decode()).save(file)
         turns = itertools.count()
 
-        def targets(turn: str) -> list[targets_pb2.Target]:
-            return [_target(turn, number, host, cloud_key) for number, host in enumerate(hosts)]
+        async def introduce() -> str:
+            """The deployment of all hosts with a key of its own: the suite shares connections by host and key."""
+            turn = f"turn{next(turns)}"
+            ours = asyncssh.generate_private_key("ssh-ed25519")
+            for host in hosts:
+                host.authorize(each.export_public_key().decode() for each in (key, ours))
+            cloud_key = await _stored(suite, turn, ours)
+            await suite.apply_targets([_target(turn, number, host, cloud_key) for number, host in enumerate(hosts)])
+            return turn
 
         async def suite_cold() -> Cost:
-            turn = f"turn{next(turns)}"  # new targets: nothing is open to them
-            await suite.apply_targets(targets(turn))
-            return await suite.run(COMMAND, f"deployment:{turn}", count)
+            return await suite.run(SCRIPT, f"deployment:{await introduce()}", count)
 
-        async def bare_cold() -> Cost:
+        async def bare_cold(*, journal: bool) -> Cost:
             async with steered("bench.bare_ssh", file) as program:
                 await program.answer()
-                answer = await program.ask({"command": COMMAND})
-                return Cost(answer["seconds"], answer["cpu"])
+                return await _bare(program, journal=journal)
 
-        cold = await compare(
-            f"one command on {count} SSH hosts, cold", count, suite=suite_cold, bare=bare_cold, rounds=rounds
-        )
+        title = f"one script on {count} SSH hosts, cold"
+        for compared in _both(title, count, suite_cold, bare_cold, rounds):
+            yield await compared
 
-        warm_turn = f"warm{uuid.uuid4().hex[:6]}"
-        await suite.apply_targets(targets(warm_turn))
+        warm = await introduce()
         program = await stack.enter_async_context(steered("bench.bare_ssh", file))
         await program.answer()
 
         async def suite_warm() -> Cost:
-            return await suite.run(COMMAND, f"deployment:{warm_turn}", count)
+            return await suite.run(SCRIPT, f"deployment:{warm}", count)
 
-        async def bare_warm() -> Cost:
-            answer = await program.ask({"command": COMMAND})
-            return Cost(answer["seconds"], answer["cpu"])
+        async def bare_warm(*, journal: bool) -> Cost:
+            return await _bare(program, journal=journal)
 
-        title = f"one command on {count} SSH hosts, warm"
-        warm = await compare(title, count, suite=suite_warm, bare=bare_warm, rounds=rounds, note=NO_FLOOR)
-    return [cold, warm]
+        title = f"one script on {count} SSH hosts, on open connections"
+        for compared in _both(title, count, suite_warm, bare_warm, rounds):
+            yield await compared
+
+
+def _both(title: str, count: int, suite: Round, bare: BareRound, rounds: int) -> Iterator[Awaitable[Comparison]]:
+    """Next to a program whose hosts do the same, then to one whose hosts keep nothing."""
+    yield compare(title, count, suite=suite, bare=partial(bare, journal=True), rounds=rounds)
+    title += ", next to a bare command"
+    yield compare(title, count, suite=suite, bare=partial(bare, journal=False), rounds=rounds, note=NO_FLOOR)
+
+
+async def _bare(program: Steered, *, journal: bool) -> Cost:
+    answer = await program.ask({"script": SCRIPT, "journal": journal})
+    return Cost(answer["seconds"], answer["cpu"])
 
 
 def _target(turn: str, number: int, host: Sshd, cloud_key: str) -> targets_pb2.Target:
@@ -79,12 +104,12 @@ def _target(turn: str, number: int, host: Sshd, cloud_key: str) -> targets_pb2.T
     return targets_pb2.Target(id=name, name=name, generation=GENERATION_V4, deployment=turn, ssh=line)
 
 
-async def _stored(suite: Installation, key: asyncssh.SSHKey) -> str:
-    """Put the hosts' key into `keys`; its id."""
+async def _stored(suite: Installation, name: str, key: asyncssh.SSHKey) -> str:
+    """Put a key into `keys`; its id."""
     stub = rpc.CloudKeyServiceStub(suite.people)
     public = key.export_public_key().decode().strip()
     made = await stub.ImportCloudKey(
-        pb.ImportCloudKeyRequest(name="bench", public_key=public, request_id=str(uuid.uuid4()))
+        pb.ImportCloudKeyRequest(name=name, public_key=public, request_id=str(uuid.uuid4()))
     )
     private = key.export_private_key()
     await stub.UploadCloudKeyMaterial(pb.UploadCloudKeyMaterialRequest(key=made.id, private_key=private))
