@@ -428,7 +428,7 @@ follow() {
         [ "$state" = running ] || [ "$state" = accepted ] && [ "$unclaimed" -lt 500 ] || break
         nap "$pause"
         [ -n "$claimed" ] || unclaimed=$((unclaimed + pause))  # nobody starts it: let the caller deliver again
-        quiet=$((quiet + pause)) pause=$((pause * 3 / 2))
+        quiet=$((quiet + pause)) pause=$((pause * 2))
         [ "$pause" -le 25 ] || pause=25
         [ "$quiet" -lt 500 ] || { quiet=0; say || exit 0; }
     done
