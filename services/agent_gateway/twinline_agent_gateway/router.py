@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 from twinline.agent_gateway.v1 import agents_pb2
@@ -33,7 +32,6 @@ _BREATHE = 500
 """Tasks that are handed over before other work gets its turn."""
 
 _OVER = frozenset({agents_pb2.TaskReport.STATE_REJECTED, agents_pb2.TaskReport.STATE_ABSENT})
-_NO_ENV: Mapping[str, str] = {}
 
 _CONNECTED = telemetry.meter().create_up_down_counter(
     "twinline.agents.connected", "{agent}", "Agents whose stream this replica holds"
@@ -177,9 +175,9 @@ class Router:
                 count += 1
                 if count % _BREATHE == 0:
                     await asyncio.sleep(0)
-                agent_id, env = task.agent_id, task.env
-                parcel = Parcel(task.task_id, work, task.from_offset, dict(env) if env else _NO_ENV, task.withdraw)
-                if refusal := too_large or _env_too_large(shared, parcel.env) or self._no_route_left(parcel):
+                agent_id = task.agent_id
+                parcel = Parcel(task.task_id, work, task.from_offset, task.env, task.withdraw)
+                if refusal := too_large or _env_too_large(shared, task) or self._no_route_left(parcel):
                     self._refuse(dispatcher, agent_id, parcel.task_id, refusal)
                 elif stream := self._streams.get(agent_id):
                     self._hand(dispatcher, stream, parcel)
@@ -249,9 +247,8 @@ class Router:
 
     def _hand(self, dispatcher: DispatchStream, stream: AgentStream, parcel: Parcel) -> None:
         agent_id, task_id = stream.agent_id, parcel.task_id
-        if parcel.env:
-            env = traced(parcel.env, agent_id=agent_id, task_id=task_id)
-            parcel = replace(parcel, env=env)
+        if parcel.env and telemetry.is_on():
+            parcel = parcel._replace(env=traced(parcel.env, agent_id=agent_id, task_id=task_id))
         if stream.deliver(parcel):
             self._routes[task_id] = Route(dispatcher, agent_id, None)
         else:
@@ -308,9 +305,11 @@ def _too_large(work: agents_pb2.Work | None) -> str:
     return f"the work has {size} bytes, more than {MAX_WORK}: make the script or its environment smaller"
 
 
-def _env_too_large(shared: int, env: Mapping[str, str]) -> str:
-    """`shared` is the size of what the work brings along; `env` comes on top."""
-    if (size := shared + values.size(env)) <= values.LARGEST_TOTAL:
+def _env_too_large(shared: int, task: pb.AgentTask) -> str:
+    """`shared` is the size of what the work brings along; the task's own comes on top."""
+    if shared + task.ByteSize() <= values.LARGEST_TOTAL or (
+        (size := shared + values.size(task.env)) <= values.LARGEST_TOTAL
+    ):
         return ""
     return f"the task's environment has {size} bytes, more than {values.LARGEST_TOTAL}: make it smaller"
 

@@ -8,8 +8,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 
 import grpc.aio
 
@@ -17,7 +17,6 @@ from twinline.agent_gateway.v1 import agents_pb2 as pb
 from twinline.agent_gateway.v1 import fleet_pb2
 from twinline_agent_gateway.cuts import Cuttable
 from twinline_agent_gateway.outbox import Outbox
-from twinline_kit import values
 from twinline_kit.errors import Error
 from twinline_kit.times import duration
 
@@ -36,8 +35,7 @@ MESSAGE = 4 << 20
 Context = grpc.aio.ServicerContext[pb.AgentMessage, pb.GatewayMessage]
 
 
-@dataclass(frozen=True, slots=True)
-class Parcel:
+class Parcel(NamedTuple):
     """A task on its way to an agent. The work is shared by all the tasks of a run."""
 
     task_id: str
@@ -148,11 +146,9 @@ def _add(orders: pb.Orders, parcel: Parcel) -> int:
     if parcel.work is None:
         return 128
     delivery.work.CopyFrom(parcel.work)
-    size = 128 + parcel.work.ByteSize()
     if parcel.env:
         delivery.work.env.update(parcel.env)
-        size += values.size(parcel.env)
-    return size
+    return 128 + delivery.ByteSize()
 
 
 class Writers:

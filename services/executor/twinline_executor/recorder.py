@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 _ENDED = telemetry.meter().create_counter("twinline.tasks.ended", "{task}", "Tasks that ended for good")
 
+GATHER = 0.03
+"""Seconds between two transactions while results keep coming: each is a wait for the disk, however few it holds."""
 BATCH_TASKS = 4096
 BATCH_BYTES = 8 << 20
 STOPPING = 5.0
@@ -117,6 +119,8 @@ class Recorder:
                 self._work.clear()
                 while self._dirty or self._runs_to_close:
                     await self._flush()
+                    if self._dirty:
+                        await asyncio.sleep(GATHER)
                 self._idle.set()
         except asyncio.CancelledError:
             try:

@@ -83,6 +83,8 @@ class AgentService(rpc.AgentServiceServicer):
 def _bound(said: pb.Report) -> None:
     """Let through what an agent has to say, and nothing else: fields that we do not know would be passed on with it."""
     said.DiscardUnknownFields()
+    if said.ByteSize() <= MAX_MESSAGE:
+        return
     for report in said.reports:
         if len(report.message) > MAX_MESSAGE:
             report.message = report.message[:MAX_MESSAGE]

@@ -13,6 +13,7 @@ from twinline_executor.models import output, runs, tasks
 from twinline_executor.rows import Result
 from twinline_executor.states import RunState, State
 from twinline_executor.store.output import rows
+from twinline_kit.bulk import execute_many
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,9 @@ _GUARDED_UPDATE = (
         end_time=sa.bindparam("end_time"), change=sa.bindparam("change"),
     )
 )  # fmt: skip
+
+
+_INSERT_OUTPUT = sa.insert(output)
 
 
 class ResultStore:
@@ -69,8 +73,7 @@ class ResultStore:
         self, connection: sa.Connection, results: Sequence[Result], changes: Mapping[str, int]
     ) -> bool:
         if results:
-            done = connection.execute(_GUARDED_UPDATE, [_values(result, changes) for result in results])
-            if done.rowcount != len(results):
+            if execute_many(connection, _GUARDED_UPDATE, [_values(each, changes) for each in results]) != len(results):
                 return False
             self._append(connection, results)
         return True
@@ -90,8 +93,7 @@ class ResultStore:
         pieces = [
             row for result in results if result.data for row in rows(result.task_id, result.expected_size, result.data)
         ]
-        if pieces:
-            connection.execute(sa.insert(output), pieces)
+        execute_many(connection, _INSERT_OUTPUT, pieces)
 
     def close_run(self, run_id: str, *, at: datetime) -> RunState:
         """Bring a run's own state up to its tasks'; answer it.

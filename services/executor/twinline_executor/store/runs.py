@@ -12,6 +12,7 @@ from twinline_executor.errors import RunNotFound, TaskNotFound
 from twinline_executor.models import runs, tasks
 from twinline_executor.rows import Counts, Run, Task
 from twinline_executor.states import Line, RunState, State
+from twinline_kit.bulk import execute_many
 
 Row = sa.Row[*tuple[Any, ...]]
 
@@ -30,8 +31,9 @@ class RunStore:
         try:
             with self._engine.begin() as connection:
                 connection.execute(sa.insert(runs), asdict(run) | {"changes": len(planned), "credentials": {}})
-                rows = [_task_values(task, change) for change, task in enumerate(planned, 1)]
-                connection.execute(_INSERT_TASKS, rows)
+                execute_many(
+                    connection, _INSERT_TASKS, [_task_values(task, change) for change, task in enumerate(planned, 1)]
+                )
         except IntegrityError:
             if first := self.by_request(run.request_id):
                 return first
