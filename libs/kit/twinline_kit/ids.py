@@ -11,7 +11,13 @@ MAX_REQUEST_ID = 128
 
 def new_id(prefix: str) -> str:
     """A new id such as `run-3k5fq2v7m2x4a6bz`: the prefix, a dash, and 16 characters of [a-z2-7] (80 random bits)."""
-    return f"{prefix}-{b32encode(os.urandom(10)).decode().lower()}"
+    return new_ids(prefix, 1)[0]
+
+
+def new_ids(prefix: str, count: int) -> list[str]:
+    """So many new ids."""
+    characters = b32encode(os.urandom(count * 10)).decode().lower()  # 10 bytes are 16 characters, without padding
+    return [f"{prefix}-{characters[start : start + 16]}" for start in range(0, count * 16, 16)]
 
 
 def request_id(text: str) -> str | None:

@@ -14,7 +14,7 @@ from twinline_executor.rows import Run, Script, Target, Task
 from twinline_executor.store.scripts import ScriptStore
 from twinline_executor.store.targets import TargetStore
 from twinline_kit.errors import InvalidArgument, Violation
-from twinline_kit.ids import new_id
+from twinline_kit.ids import new_ids
 
 REACH_TIMEOUT = 300.0
 MAX_REACH_TIMEOUT = SURELY_KEPT
@@ -45,8 +45,8 @@ class Planner:
             owner=self._replica, targets=tuple(target.name for target in selected) if request.targets else (),
         )  # fmt: skip
         return run, [
-            Task(new_id("task"), run_id, target.id, target.name, target.line, target.agent_id, at)
-            for target in selected
+            Task(task_id, run_id, target.id, target.name, target.line, target.agent_id, at)
+            for task_id, target in zip(new_ids("task", len(selected)), selected, strict=True)
         ]
 
     def _script(self, request: pb.StartRunRequest) -> Script | None:

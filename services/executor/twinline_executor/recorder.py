@@ -24,8 +24,9 @@ log = logging.getLogger(__name__)
 
 _ENDED = telemetry.meter().create_counter("twinline.tasks.ended", "{task}", "Tasks that ended for good")
 
-GATHER = 0.03
-"""Seconds between two transactions while results keep coming: each is a wait for the disk, however few it holds."""
+GATHER = 0.1
+"""Seconds between two transactions while results keep coming: each costs the disk, and all else here, however few it
+holds. The last result of a run waits for nothing."""
 BATCH_TASKS = 4096
 BATCH_BYTES = 8 << 20
 STOPPING = 5.0
@@ -61,8 +62,11 @@ class Recorder:
         self._dirty: dict[str, ActiveTask] = {}
         self._arriving: dict[str, ActiveTask] = {}
         self._runs_to_close: dict[str, ActiveRun] = {}
+        self._ended: dict[str, set[str]] = {}
+        """By run, the tasks that ended and are not stored yet."""
         self._bytes = 0
         self._work = asyncio.Event()
+        self._hurry = asyncio.Event()
         self._room = asyncio.Event()
         self._idle = asyncio.Event()
         self._room.set()
@@ -79,6 +83,11 @@ class Recorder:
             return
         self._arriving.pop(task.id, None)
         self._dirty[task.id] = task
+        if task.state in ENDED:
+            ended = self._ended.setdefault(task.run.run.id, set())
+            ended.add(task.id)
+            if len(ended) >= task.run.waiting:
+                self._hurry.set()
         self._wake()
 
     def note_output(self, task: ActiveTask, offset: int, data: bytes) -> bool:
@@ -120,7 +129,7 @@ class Recorder:
                 while self._dirty or self._runs_to_close:
                     await self._flush()
                     if self._dirty:
-                        await asyncio.sleep(GATHER)
+                        await self._gather()
                 self._idle.set()
         except asyncio.CancelledError:
             try:
@@ -129,6 +138,12 @@ class Recorder:
             except Exception:
                 log.exception("the last results could not be stored; hosts have them still")
             raise
+
+    async def _gather(self) -> None:
+        """Let more results come up, but none that completes a run wait for it."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GATHER):
+                await self._hurry.wait()
 
     def _note_arrivals(self) -> None:
         if self._arriving:
@@ -176,6 +191,8 @@ class Recorder:
     def _take_batch(self) -> list[_Draft]:
         drafts: list[_Draft] = []
         size = 0
+        self._ended.clear()
+        self._hurry.clear()
         for task_id in list(self._dirty)[:BATCH_TASKS]:
             task = self._dirty.pop(task_id)
             drafts.append(_draft(task))
@@ -239,7 +256,8 @@ class Recorder:
                 await asyncio.sleep(backoff(1))
             else:
                 run.closed = state is not RunState.RUNNING
-        self._changes.tell(closing)
+        for run_id, run in closing.items():
+            self._changes.tell([run_id], over=run.closed)
 
     async def _store_rest(self) -> None:
         """The last batch of a replica that stops. Tried once: a transaction may stand in the way that outlives us."""

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-from twinline_executor.changes import Changes, changed
+from twinline_executor.changes import Changes
 from twinline_executor.rows import Counts, Run, Task
 from twinline_executor.states import ENDED, RunState
 from twinline_executor.store.output import OutputStore
@@ -16,7 +16,7 @@ POLL = 0.5
 LULL = 0.1
 """Seconds between two looks at a run of many tasks: changes come in bursts."""
 SHORT_LULL = 0.02
-"""The same where only the run, or one task's output, is looked at."""
+"""The same where one task's output is looked at."""
 
 
 class Watching:
@@ -32,7 +32,7 @@ class Watching:
         seen = (-1, "")
         many = False
         shown: Run | None = None
-        with self._changes.of(run_id) as event:
+        with self._changes.of(run_id) as watcher:
             while True:
                 run = await asyncio.to_thread(self._runs.get, run_id)
                 tasks = await asyncio.to_thread(self._runs.tasks_changed, run_id, after=seen, limit=PAGE)
@@ -46,14 +46,14 @@ class Watching:
                     continue
                 if run.state is not RunState.RUNNING:
                     return
-                await changed(event, within=POLL)
+                await watcher.changed(within=POLL)
                 if many:
-                    await asyncio.sleep(LULL)
+                    await watcher.lull(LULL)
 
     async def run_only(self, run_id: str) -> AsyncIterator[tuple[Run, Counts]]:
         """The run as it changes, until it has ended."""
         shown: tuple[Run, Counts] | None = None
-        with self._changes.of(run_id) as event:
+        with self._changes.of(run_id) as watcher:
             while True:
                 run = await asyncio.to_thread(self._runs.get, run_id)
                 ended = run.state is not RunState.RUNNING
@@ -63,12 +63,12 @@ class Watching:
                     shown = now
                 if ended:
                     return
-                await changed(event, within=POLL)
-                await asyncio.sleep(SHORT_LULL)
+                await watcher.changed(within=POLL)
+                await watcher.lull(LULL)
 
     async def output(self, task_id: str, offset: int, *, follow: bool) -> AsyncIterator[tuple[int, bytes]]:
         """Output from `offset` on, in pieces of at most 256 KiB; with `follow`, until the task has ended."""
-        with self._changes.of(task_id) as event:
+        with self._changes.of(task_id) as watcher:
             while True:
                 task = await asyncio.to_thread(self._runs.task, task_id)
                 while offset < task.output_size:
@@ -78,7 +78,7 @@ class Watching:
                     offset += len(data)
                 if not follow or task.state in ENDED:
                     return
-                await changed(event, within=POLL)
+                await watcher.changed(within=POLL)
                 await asyncio.sleep(SHORT_LULL)
 
     async def _counts(self, run_id: str) -> Counts:

@@ -48,6 +48,7 @@ class RunService(rpc.RunServiceServicer):
             run = await to_thread(self._runs.create, planned, tasks)
             if run.id == run_id:
                 self._dispatcher.start(run, tasks)
+                return convert.run(run, {State.PENDING: len(tasks)})
         return await self._answer(run)
 
     async def GetRun(self, request: pb.GetRunRequest, context: Context) -> pb.Run:

@@ -19,6 +19,15 @@ Row = sa.Row[*tuple[Any, ...]]
 run_columns = [runs.c[field.name] for field in fields(Run)]
 task_columns = [tasks.c[field.name] for field in fields(Task)]
 
+# What each look of each watcher reads is worked out once.
+_RUN = sa.select(*run_columns).where(runs.c.id == sa.bindparam("run_id"))
+_COUNTS = (
+    sa.select(tasks.c.run_id, tasks.c.state, sa.func.count())
+    .where(tasks.c.run_id.in_(sa.bindparam("run_ids", expanding=True)))
+    .group_by(tasks.c.run_id, tasks.c.state)
+)
+_INSERT_TASKS = sa.insert(tasks)
+
 
 class RunStore:
     """Runs, and tasks as those who watch see them."""
@@ -49,7 +58,7 @@ class RunStore:
     def get(self, run_id: str) -> Run:
         """One run."""
         with self._engine.connect() as connection:
-            row = connection.execute(sa.select(*run_columns).where(runs.c.id == run_id)).first()
+            row = connection.execute(_RUN, {"run_id": run_id}).first()
         if row is None:
             raise RunNotFound(f"no run {run_id}; `twinline runs list` shows them", run=run_id)
         return to_run(row)
@@ -66,14 +75,9 @@ class RunStore:
 
     def counts(self, run_ids: Sequence[str]) -> dict[str, Counts]:
         """How many tasks of each run are in each state."""
-        query = (
-            sa.select(tasks.c.run_id, tasks.c.state, sa.func.count())
-            .where(tasks.c.run_id.in_(run_ids))
-            .group_by(tasks.c.run_id, tasks.c.state)
-        )
         counted: dict[str, Counts] = {run_id: {} for run_id in run_ids}
         with self._engine.connect() as connection:
-            for run_id, state, count in connection.execute(query):
+            for run_id, state, count in connection.execute(_COUNTS, {"run_ids": list(run_ids)}):
                 counted[run_id][State(state)] = count
         return counted
 
@@ -124,9 +128,6 @@ class RunStore:
             if first != known:
                 connection.execute(sa.update(runs).where(this).values(credentials=first))
             return first
-
-
-_INSERT_TASKS = sa.insert(tasks)
 
 
 def _task_values(task: Task, change: int) -> dict[str, Any]:
