@@ -4,7 +4,6 @@ import fcntl
 import json
 import os
 import re
-import secrets
 import shutil
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from twinline_kit import files
 from twinline_kit.errors import InvalidArgument, Unavailable
 from twinline_launcher.models import Generation
 from twinline_launcher.providers.local.processes import CONSOLE, Process
@@ -120,13 +120,8 @@ class Folder:
     def write_file(self, name: str, content: bytes) -> Path:
         """Let a private file appear complete."""
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        draft, path = self.path / f".{name}.{secrets.token_hex(4)}", self.path / name
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        path = self.path / name
+        files.write_private(path, content)
         return path
 
     def clear(self) -> None:
