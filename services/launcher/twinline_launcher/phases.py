@@ -92,7 +92,14 @@ class Phases:
         return await self._work(turn, DECOMMISSION)
 
     async def _work(self, turn: Turn, kind: Kind) -> float | None:
-        if not await self._follow_cloud(turn) or await self._lists.stop_if_over(turn, kind):
+        try:
+            is_there = await self._follow_cloud(turn)
+        except (Error, OSError):
+            # A cloud that tells nothing keeps no list from its limit, and no person from the way out of that.
+            if await self._lists.stop_if_over(turn, kind):
+                return 0
+            raise
+        if not is_there or await self._lists.stop_if_over(turn, kind):
             return 0
         try:
             await self._targets.ensure(turn)

@@ -17,15 +17,15 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from twinline_kit.clock import Clock
 from twinline_kit.errors import Error, Unavailable, Violation
-from twinline_launcher.errors import LaunchRefused, SshdMissing
+from twinline_launcher.errors import LaunchRefused, RecordUnreadable, SshdMissing
 from twinline_launcher.models import Generation
 from twinline_launcher.providers import InstanceType, LaunchSpec, Machine, Power
 from twinline_launcher.providers.local import processes, sshd
-from twinline_launcher.providers.local.folder import LOCK_PATIENCE, Busy, Folder, Record, all_folders
+from twinline_launcher.providers.local.folder import LOCK_PATIENCE, Busy, Folder, Record, all_folders, read_json
 from twinline_launcher.providers.local.processes import MARKER, UNKNOWN, Children
 
 log = logging.getLogger(__name__)
@@ -152,8 +152,14 @@ class LocalCloud:
 
     def _terminate(self, folder: Folder) -> Machine:
         at = self._clock()
+        try:
+            record = folder.read()
+        except RecordUnreadable as error:
+            # Its processes carry its name: it can be ended without what the record knew, and must not cost money.
+            log.warning("machine ended without its record", extra={"instance": folder.token, "error": str(error)})
+            record = None
         # A launch that comes late finds the record, and that it is over.
-        record = folder.read() or folder.write(Record(folder.token, launch_time=at, end_time=at))
+        record = record or folder.write(Record(folder.token, launch_time=at, end_time=at))
         return _machine(self._ended(folder, record))
 
     def _accept(self, folder: Folder, spec: LaunchSpec) -> Record:
@@ -255,21 +261,29 @@ class LocalCloud:
             if known.get(group) == list(ports):
                 return []
             groups.write_file("groups.json", json.dumps({**known, group: list(ports)}, indent=1).encode())
-        records = (folder.read() for folder in all_folders(self._instances))
-        return [
-            record.token for record in records if record and not record.end_time and group in record.security_groups
-        ]
+        return [folder.token for folder in all_folders(self._instances) if _is_member(folder, group)]
 
     def _open_ports(self, groups: Sequence[str]) -> set[int]:
         known = self._groups()
         return {port for group in groups for port in known.get(group, ())}
 
     def _groups(self) -> dict[str, list[int]]:
-        try:
-            known: dict[str, list[int]] = json.loads((self._folder / "groups" / "groups.json").read_text())
-        except FileNotFoundError:
-            return {}
-        return known
+        way_out = "or delete it and start the launcher again, which states all groups anew"
+        return read_json(self._folder / "groups" / "groups.json", _ports_of_groups, way_out) or {}
+
+
+def _ports_of_groups(content: Any) -> dict[str, list[int]]:
+    return {str(group): [int(port) for port in ports] for group, ports in dict(content).items()}
+
+
+def _is_member(folder: Folder, group: str) -> bool:
+    """Whether a machine may have to follow a security group. A spoilt record keeps no other one from that."""
+    try:
+        record = folder.read()
+    except RecordUnreadable as error:
+        log.warning("machine left out of its group", extra={"instance": folder.token, "error": str(error)})
+        return False
+    return record is not None and not record.end_time and group in record.security_groups
 
 
 def _machine(record: Record) -> Machine:

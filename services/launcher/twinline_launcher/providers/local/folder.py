@@ -6,15 +6,16 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from twinline_kit import files
 from twinline_kit.errors import InvalidArgument, Unavailable
+from twinline_launcher.errors import RecordUnreadable
 from twinline_launcher.models import Generation
 from twinline_launcher.providers.local.processes import CONSOLE, Process
 
@@ -25,6 +26,8 @@ _LOCK_PAUSE = 0.02
 _TOKEN = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _KEPT = frozenset({"machine.json", CONSOLE})
 _TIMES = ("launch_time", "run_time", "end_time")
+
+T = TypeVar("T")
 
 
 class Busy(Unavailable):
@@ -104,12 +107,9 @@ class Folder:
             os.close(descriptor)
 
     def read(self) -> Record | None:
-        """The record; None when no machine was accepted."""
-        try:
-            content = json.loads((self.path / "machine.json").read_text())
-        except FileNotFoundError:
-            return None
-        return _load(content)
+        """The record; None when no machine was accepted. Raises RecordUnreadable when it is spoilt."""
+        way_out = "or delete it: the machine then counts as vanished, and is ended"
+        return read_json(self.path / "machine.json", _load, way_out)
 
     def write(self, record: Record, **changes: Any) -> Record:
         """Replace the record as a whole, on the disk when this returns."""
@@ -133,6 +133,17 @@ class Folder:
                 shutil.rmtree(each, ignore_errors=True)
             else:
                 each.unlink(missing_ok=True)
+
+
+def read_json(file: Path, made_of: Callable[[Any], T], way_out: str) -> T | None:
+    """What is made of a JSON file; None when there is none. RecordUnreadable, with the way out, when it is spoilt."""
+    try:
+        return made_of(json.loads(file.read_bytes()))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError) as error:
+        text = f"{file} is spoilt ({type(error).__name__}: {error}): restore it, {way_out}"
+        raise RecordUnreadable(text, file=str(file)) from error
 
 
 def _locks(descriptor: int, patience: float) -> bool:
