@@ -2,7 +2,7 @@
 
 ```
 version                    the format of this folder
-lock                       held by the suite that runs on it
+lock                       held by the suite, or the services, that run on it
 replica                    the id under which its executor follows runs
 ports.json                 where it listens, kept so that agents find it again after a restart
 authority/  certificates/  our CA, and what each service shows
@@ -60,7 +60,7 @@ class HomeTooNew(FailedPrecondition):
 
 
 class HomeInUse(FailedPrecondition):
-    """Another suite runs on the folder."""
+    """Another suite, or services by themselves, run on the folder."""
 
     reason = "HOME_IN_USE"
 
@@ -234,9 +234,12 @@ def _locked(folder: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
-            who = lock.read().strip() or "unknown"
-            text = f"another suite (process {who}) runs on {folder}; stop it, or choose another home with --home"
-            raise HomeInUse(text, folder=str(folder)) from None
+            who = lock.read().strip()
+            if who:
+                text = f"another suite (process {who}) runs on {folder}; stop it"
+            else:  # whoever starts the services one by one holds the lock as well, and has no one process
+                text = f"services run by themselves on {folder}; stop them"
+            raise HomeInUse(f"{text}, or choose another home with --home", folder=str(folder)) from None
         lock.truncate(0)
         lock.write(f"{os.getpid()}\n")
         lock.flush()
