@@ -143,9 +143,11 @@ class Phases:
 
     async def _failed(self, turn: Turn) -> float | None:
         # What may be left of the launch must not cost money while a person makes up their mind.
-        await self._cloud(turn).terminate(turn.instance.id)
+        ended = await self._cloud(turn).terminate(turn.instance.id)
+        if ended.run_time:  # the answer to its launch was lost, and what it cost was not
+            await turn.save(**_facts(ended))
         await self._agents.revoke(turn)
-        return None
+        return None if ended.power is Power.GONE else self._settings.tick
 
     async def _follow_cloud(self, turn: Turn) -> bool:
         """Note what the cloud says of the machine, also that it vanished; False when it did."""
