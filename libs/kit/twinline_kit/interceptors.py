@@ -1,6 +1,7 @@
 """What happens around every RPC: `CONCERNS`, outermost first, the same for unary and streaming handlers.
 
-A concern wraps the call, never its messages: a stream that lives for days costs nothing more than a short one.
+A concern wraps the call, never its messages: a stream that lives for days costs nothing more than a short one. Only a
+request that is no stream is looked at, once: its texts hold no NUL.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ import grpc
 import grpc.aio
 from grpc import StatusCode
 
-from twinline_kit import auth, logs, telemetry
+from twinline_kit import auth, logs, telemetry, texts
 from twinline_kit.auth import ANONYMOUS, Access, Caller, Grant, TokenVerifier
 from twinline_kit.errors import Error, Internal, InvalidArgument, Unauthenticated, Unavailable, to_status
 from twinline_kit.tls import parse_uri
@@ -190,6 +191,8 @@ def _surround(handler: Any, method: str, surrounding: tuple[Concern, ...]) -> An
         call = Call(method, context)
 
         async def handle() -> Any:
+            if not handler.request_streaming:
+                texts.refuse_nul(request)
             answer = inner(request, context)
             if not isinstance(answer, AsyncIterable):
                 return await answer

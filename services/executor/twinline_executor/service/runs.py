@@ -2,7 +2,7 @@
 
 from asyncio import to_thread
 from collections.abc import AsyncIterator
-from datetime import datetime
+from datetime import UTC, datetime
 
 from twinline.executor.v1 import runs_pb2 as pb
 from twinline.executor.v1 import runs_pb2_grpc as rpc
@@ -103,7 +103,12 @@ class RunService(rpc.RunServiceServicer):
 
 
 def _before(position: tuple[str, ...]) -> tuple[datetime, str] | None:
+    if not position:
+        return None
     try:
-        return (datetime.fromisoformat(position[0]), position[1]) if position else None
-    except ValueError:
+        at = datetime.fromisoformat(position[0])
+        if at.tzinfo is None:
+            raise ValueError("a moment without a time zone")
+        return at.astimezone(UTC), position[1]
+    except (ValueError, OverflowError):
         raise pages.BadPageToken("page_token is not one of ours: start again without one") from None
