@@ -31,6 +31,9 @@ INFRASTRUCTURE: Access = {
 }
 """What every server offers beside its services: open to anyone, not traced, logged at debug."""
 
+Context = grpc.aio.ServicerContext[Any, Any]
+"""What grpc hands every RPC beside its request."""
+
 _DURATION = telemetry.meter().create_histogram(
     "rpc.server.duration", "s", "time to serve an RPC; a stream's is its life"
 )
@@ -44,7 +47,7 @@ class Call:
     """One RPC being served."""
 
     method: str
-    context: grpc.aio.ServicerContext[Any, Any]
+    context: Context
     trace_id: str = field(default_factory=lambda: os.urandom(16).hex())
     caller: Caller = ANONYMOUS
 
@@ -125,7 +128,7 @@ def authorize(access: Access, verifier: TokenVerifier) -> Concern:
     return check
 
 
-def certified_caller(context: grpc.aio.ServicerContext[Any, Any]) -> Caller | None:
+def certified_caller(context: Context) -> Caller | None:
     """Whom the peer's certificate speaks for; None on the API port, where nobody is asked for a certificate."""
     shown = context.auth_context()
     if "x509_pem_cert" not in shown:
@@ -187,7 +190,7 @@ class Around(grpc.aio.ServerInterceptor):
 def _surround(handler: Any, method: str, surrounding: tuple[Concern, ...]) -> Any:
     inner = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
 
-    async def run(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+    async def run(request: Any, context: Context) -> Any:
         call = Call(method, context)
 
         async def handle() -> Any:

@@ -11,7 +11,6 @@ from twinline_executor.credentials import Credentials
 from twinline_executor.dispatcher import Dispatcher
 from twinline_executor.planner import Planner
 from twinline_executor.rows import Run, Task
-from twinline_executor.service import Context
 from twinline_executor.states import State
 from twinline_executor.store.runs import RunStore
 from twinline_executor.watching import Watching
@@ -20,6 +19,7 @@ from twinline_kit.auth import caller
 from twinline_kit.clock import Clock
 from twinline_kit.errors import InvalidArgument
 from twinline_kit.ids import new_id, required_request_id
+from twinline_kit.interceptors import Context
 
 
 class RunService(rpc.RunServiceServicer):

@@ -3,9 +3,6 @@
 import logging
 from asyncio import to_thread
 from collections.abc import AsyncIterator, Collection, Iterable
-from typing import Any
-
-import grpc.aio
 
 from twinline.launcher.v1 import servers_pb2 as pb
 from twinline.launcher.v1 import servers_pb2_grpc as rpc
@@ -13,6 +10,7 @@ from twinline_kit import ids, pages
 from twinline_kit.auth import caller
 from twinline_kit.clock import Clock
 from twinline_kit.errors import Conflict, InvalidArgument
+from twinline_kit.interceptors import Context
 from twinline_launcher import convert, inputs, launching, names, states, watch
 from twinline_launcher.changes import Changes
 from twinline_launcher.models import Deployment, Image, Instance, SecurityGroup, Server, Template, Whole
@@ -27,7 +25,6 @@ log = logging.getLogger(__name__)
 _TRIES = 5
 """How often a person's wish is put to a machine that the reconciler writes at the same time."""
 
-Context = grpc.aio.ServicerContext[Any, Any]
 Wish = pb.ResumeServerRequest | pb.ForceOperationalServerRequest | pb.TerminateServerRequest
 
 
