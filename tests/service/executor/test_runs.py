@@ -76,7 +76,7 @@ async def test_a_run_on_nothing_is_refused(executor: Executor, selector: str, er
 
 async def test_a_selection_of_what_nobody_has_says_what_there_is(executor: Executor, host: Sshd) -> None:
     await executor.add_host(host)
-    with pytest.raises(SelectionEmpty, match="no target has tag role=wbe, there are role=web$"):
+    with pytest.raises(SelectionEmpty, match="no target has the tag role=wbe: the only tag is role=web$"):
         await executor.start("true", selector="tag:role=wbe")
 
 
