@@ -131,7 +131,10 @@ class Phases:
             return self._settings.tick
         await self._lists.cancel(turn)
         await self._let_go_if_possible(turn)
-        await turn.move(Event.END, "the cloud says that it is gone", **_facts(ended))
+        facts = _facts(ended)
+        if turn.instance.terminate_time:  # a cloud that forgot the machine meanwhile does not move its end
+            facts.pop("terminate_time", None)
+        await turn.move(Event.END, "the cloud says that it is gone", **facts)
         return 0
 
     async def _terminated(self, turn: Turn) -> float | None:

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -42,6 +43,9 @@ _BODY_V4 = ["/bin/sh", "-c", "while :; do sleep 3600; done", "twinline-machine"]
 # Restarts the agent as systemd would; one that was refused for good (3) less often.
 _BODY_V5 = ["/bin/sh", "-c", 'while :; do "$@"; [ $? -eq 3 ] && sleep 30; sleep 1; done', "twinline-machine"]
 _PORT_ATTEMPTS = 5
+# Whoever wants to know how a machine ended has so long to read its console, and a late launch to find that it is over.
+_KEPT = timedelta(days=30)
+_SWEEP_EVERY = timedelta(days=1)
 # For the SSH servers that one piece of work starts, however many they are.
 _START_PATIENCE = 5.0
 # What waits here waits for a file's lock or for a process: it must not take the threads that everybody else shares.
@@ -63,6 +67,7 @@ class LocalCloud:
         self._clock = clock
         self._sshd_program = sshd_program
         self._children = Children()
+        self._swept = datetime.min.replace(tzinfo=UTC)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="local-cloud")
 
     @property
@@ -88,8 +93,12 @@ class LocalCloud:
         return await self._look(tokens, patience=0)
 
     async def terminate(self, token: str) -> Machine:
-        """See Cloud."""
-        return await self._do(self._locked, token, self._terminate)
+        """See Cloud. Now and then it deletes what is left of machines that ended long ago."""
+        ended: Machine = await self._do(self._locked, token, self._terminate)
+        if self._clock() - self._swept >= _SWEEP_EVERY:
+            self._swept = self._clock()
+            await self._do(self._sweep)
+        return ended
 
     async def apply_group(self, group: str, open_ports: Sequence[int]) -> None:
         """See Cloud."""
@@ -252,6 +261,16 @@ class LocalCloud:
         if not processes.end_machine(record.token, known):
             raise Unavailable(f"machine {record.token} has processes that cannot be killed: it is asked again")
         self._children.reap()
+
+    def _sweep(self) -> None:
+        for folder in all_folders(self._instances):
+            try:
+                with folder.locked(patience=0):
+                    record = folder.read()
+                    if record and record.end_time and self._clock() - record.end_time > _KEPT:
+                        folder.delete()
+            except (Error, OSError) as error:
+                log.warning("machine not swept", extra={"instance": folder.token, "error": str(error)})
 
     def _write_group(self, group: str, ports: Sequence[int]) -> list[str]:
         """Write what should be; returns the machines that may have to follow."""
