@@ -227,7 +227,11 @@ def opened(folder: Path) -> Iterator[Home]:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    if not (folder / "version").exists() and any(each.name != "lock" for each in folder.iterdir()):
+    # A first start that was killed may have left the lock, and a draft of the version.
+    strangers = [
+        each.name for each in folder.iterdir() if each.name != "lock" and not each.name.startswith(".version.")
+    ]
+    if strangers and not (folder / "version").exists():
         raise HomeUnusable(f"{folder} is not empty and no home of Twinline; choose another folder with --home")
     with (folder / "lock").open("a+", encoding="utf-8", errors="backslashreplace") as lock:
         try:
