@@ -72,7 +72,7 @@ async def _agent_of(channel: grpc.aio.Channel, name: str) -> str:
         server = await servers_pb2_grpc.ServerServiceStub(channel).GetServer(servers_pb2.GetServerRequest(server=name))
     except NotFound as error:
         hint = near(name, [known for each in await _all(channel) for known in (each.id, each.server)])
-        raise CliError(f"no agent {name}{hint or '; list them with `twinline agents list`'}") from error
+        raise CliError(f"no agent {name}; `twinline agents list` shows what there is{hint}") from error
     if server.current.agent_id:
         return server.current.agent_id
     if server.generation == common_pb2.GENERATION_V5:

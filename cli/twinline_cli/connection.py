@@ -8,7 +8,7 @@ import grpc.aio
 
 from twinline_cli import home
 from twinline_cli.commands import name_of_command
-from twinline_cli.errors import CliError, ExitCode
+from twinline_cli.errors import CliError, ExitCode, exit_code
 from twinline_kit import telemetry
 from twinline_kit.client import api_channel
 from twinline_kit.errors import Unauthenticated, Unavailable, Unimplemented
@@ -38,10 +38,10 @@ async def connected() -> AsyncIterator[grpc.aio.Channel]:
     except Unimplemented as error:
         if error.is_ours:
             raise
-        raise CliError(not_all(client.address, error), ExitCode.UNREACHABLE) from error
+        raise CliError(not_all(client.address, error), exit_code(error)) from error
     except Unauthenticated as error:
         text = f"{error.message}; the token tried is the one in {home.client_files().token}"
-        raise CliError(text, ExitCode.REFUSED) from error
+        raise CliError(text, exit_code(error)) from error
     finally:
         telemetry.stop()
 

@@ -38,7 +38,7 @@ class CliError(Exception):
         self.code = code
 
 
-_BY_STATUS = {
+BY_STATUS = {
     "INVALID_ARGUMENT": ExitCode.USAGE,
     "NOT_FOUND": ExitCode.USAGE,
     "ALREADY_EXISTS": ExitCode.REFUSED,
@@ -47,8 +47,12 @@ _BY_STATUS = {
     "PERMISSION_DENIED": ExitCode.REFUSED,
     "UNAUTHENTICATED": ExitCode.REFUSED,
     "RESOURCE_EXHAUSTED": ExitCode.REFUSED,
+    "DEADLINE_EXCEEDED": ExitCode.UNKNOWN,
+    "INTERNAL": ExitCode.UNKNOWN,
     "UNAVAILABLE": ExitCode.UNREACHABLE,
+    "UNIMPLEMENTED": ExitCode.UNREACHABLE,
 }
+"""What the code of a service's answer makes the exit code."""
 
 
 def report(error: BaseException) -> ExitCode:
@@ -74,7 +78,7 @@ def exit_code(error: "Error") -> ExitCode:
     """What a service's error makes of the command."""
     if _went_away(error):
         return ExitCode.UNKNOWN
-    return _BY_STATUS.get(error.code.name, ExitCode.UNKNOWN)
+    return BY_STATUS[error.code.name]
 
 
 def in_words(error: "Error") -> str:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from difflib import get_close_matches
 
-from twinline_cli.errors import CliError, ExitCode
+from twinline_cli.errors import CliError, exit_code
 from twinline_kit.errors import Error, NotFound
 
 
@@ -22,7 +22,7 @@ async def suggesting(
     try:
         yield
     except NotFound as error:
-        raise CliError(f"{error.message}{hint or await _nearest(name, known)}", ExitCode.USAGE) from error
+        raise CliError(f"{error.message}{hint or await _nearest(name, known)}", exit_code(error)) from error
 
 
 async def _nearest(name: str, known: Callable[[], Awaitable[Iterable[str]]]) -> str:

@@ -135,9 +135,11 @@ async def terminate(
     """Decommission servers and end their machines."""
     patience = _patience(wait, timeout)
     async with connected() as channel:
-        stub = rpc.ServerServiceStub(channel)
+        stub, found = rpc.ServerServiceStub(channel), await _all_of(channel, servers)
+        if ended := [each.name for each in found if each.state == pb.SERVER_STATE_TERMINATED]:
+            say(f"{', '.join(ended)} {'was' if len(ended) == 1 else 'were'} terminated already")
         done = await act_on_each(
-            await _all_of(channel, servers),
+            found,
             lambda server: stub.TerminateServer(
                 pb.TerminateServerRequest(server=server.id, request_id=str(uuid.uuid4()))
             ),
@@ -221,7 +223,7 @@ async def _finish(
     """Wait if asked to, then show the servers as they are. What failed before decides the exit code."""
     if patience is None:
         show_list(done.servers, view.COLUMNS, form, empty="nothing was done")
-        if form is Format.TABLE and done.servers:
+        if form is Format.TABLE and any(server.moving for server in done.servers):
             say("asked for; follow it with `twinline servers watch`")
         return done.code()
     code = ExitCode.SUCCEEDED

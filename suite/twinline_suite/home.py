@@ -2,7 +2,7 @@
 
 ```
 version                    the format of this folder
-lock                       held by the suite that runs on it
+lock                       held by the suite, or the services, that run on it
 replica                    the id under which its executor follows runs
 ports.json                 where it listens, kept so that agents find it again after a restart
 authority/  certificates/  our CA, and what each service shows
@@ -29,7 +29,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
 from twinline_cli import home as client_home
-from twinline_kit import clock
+from twinline_kit import clock, files
 from twinline_kit.errors import FailedPrecondition, InvalidArgument
 from twinline_kit.ids import new_id
 from twinline_kit.server import Bound
@@ -50,6 +50,7 @@ _RENEW_BEFORE = timedelta(days=120)
 # Below the ports that the kernel gives to outgoing connections: those may be taken when a suite starts again.
 _FREE_PORTS = range(20_000, 32_000)
 _ATTEMPTS = 200
+_PUBLIC = 0o644
 
 
 class HomeTooNew(FailedPrecondition):
@@ -59,7 +60,7 @@ class HomeTooNew(FailedPrecondition):
 
 
 class HomeInUse(FailedPrecondition):
-    """Another suite runs on the folder."""
+    """Another suite, or services by themselves, run on the folder."""
 
     reason = "HOME_IN_USE"
 
@@ -127,7 +128,7 @@ class Home:
         """An id that no other home has, made at the first start."""
         file = self.folder / "replica"
         if not file.exists():
-            _write(file, f"{new_id('replica')}\n".encode(), 0o644)
+            files.write(file, f"{new_id('replica')}\n".encode(), mode=_PUBLIC)
         written = _text(file)
         if not _REPLICA.fullmatch(written):
             raise HomeUnusable(f"{file} holds no id; restore it, or delete it: a new one is made")
@@ -144,8 +145,8 @@ class Home:
             if not self._is_good(name, authority):
                 uri = None if name == _SERVER else service_uri(name)
                 identity = authority.issue(uri=uri, names=_NAMES, lifetime=_LIFETIME)
-                _write(self.key(name), identity.key, 0o600)
-                _write(self.certificate(name), identity.certificate, 0o644)
+                files.write_private(self.key(name), identity.key)
+                files.write(self.certificate(name), identity.certificate, mode=_PUBLIC)
 
     def ports(self, port: int | None, mesh_port: int | None) -> Ports:
         """The ports to listen on: as asked, else as kept, else the default ones; `port` 0 takes free ones once.
@@ -168,14 +169,14 @@ class Home:
 
     def keep_ports(self, ports: Ports) -> None:
         """Remember where we listen."""
-        _write(self.folder / "ports.json", json.dumps(vars(ports)).encode(), 0o644)
+        files.write(self.folder / "ports.json", json.dumps(vars(ports)).encode(), mode=_PUBLIC)
 
     def publish(self, bound: Bound) -> None:
         """Write what clients need."""
-        files = client_home.client_files(self.folder)
-        _write(files.ca, (self.authority / "ca.pem").read_bytes(), 0o644)
-        _write(files.token, self.admin_token.read_bytes(), 0o600)
-        _write(files.address, f"{bound.api}\n".encode(), 0o644)
+        client = client_home.client_files(self.folder)
+        files.write(client.ca, (self.authority / "ca.pem").read_bytes(), mode=_PUBLIC)
+        files.write_private(client.token, self.admin_token.read_bytes())
+        files.write(client.address, f"{bound.api}\n".encode(), mode=_PUBLIC)
 
     def kept_ports(self) -> Ports | None:
         """Where we listened last; None before the first start."""
@@ -226,16 +227,23 @@ def opened(folder: Path) -> Iterator[Home]:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    if not (folder / "version").exists() and any(each.name != "lock" for each in folder.iterdir()):
+    # A first start that was killed may have left the lock, and a draft of the version.
+    strangers = [
+        each.name for each in folder.iterdir() if each.name != "lock" and not each.name.startswith(".version.")
+    ]
+    if strangers and not (folder / "version").exists():
         raise HomeUnusable(f"{folder} is not empty and no home of Twinline; choose another folder with --home")
     with (folder / "lock").open("a+", encoding="utf-8", errors="backslashreplace") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
-            who = lock.read().strip() or "unknown"
-            text = f"another suite (process {who}) runs on {folder}; stop it, or choose another home with --home"
-            raise HomeInUse(text, folder=str(folder)) from None
+            who = lock.read().strip()
+            if who:
+                text = f"another suite (process {who}) runs on {folder}; stop it"
+            else:  # whoever starts the services one by one holds the lock as well, and has no one process
+                text = f"services run by themselves on {folder}; stop them"
+            raise HomeInUse(f"{text}, or choose another home with --home", folder=str(folder)) from None
         lock.truncate(0)
         lock.write(f"{os.getpid()}\n")
         lock.flush()
@@ -245,7 +253,7 @@ def _locked(folder: Path) -> Iterator[None]:
 def _check_format(folder: Path) -> None:
     file = folder / "version"
     if not file.exists():
-        _write(file, f"{FORMAT}\n".encode(), 0o644)
+        files.write(file, f"{FORMAT}\n".encode(), mode=_PUBLIC)
         return
     written = _text(file)
     if not written.isdecimal():
@@ -271,14 +279,3 @@ def _free_ports() -> Ports:
 def _text(file: Path) -> str:
     """What a file says, without blanks around it; what is no text is written out, so that it can be shown."""
     return file.read_bytes().decode(errors="backslashreplace").strip()
-
-
-def _write(path: Path, content: bytes, mode: int) -> None:
-    """Put a file there whole or not at all, with its mode from the start."""
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.unlink(missing_ok=True)
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)

@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import shlex
+import socket
+import ssl
 import sys
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
@@ -23,7 +25,7 @@ from twinline_kit.server import Bound, Listen, PortInUse, serving
 from twinline_kit.tls import Identity
 from twinline_suite import search_path, settings
 from twinline_suite.example_files import shown_folder
-from twinline_suite.home import HOST, Home, opened
+from twinline_suite.home import HOST, Home, HomeInUse, Ports, opened
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +44,7 @@ TOUR = (
 _LOG_BYTES = 20 << 20
 _LOG_FILES = 4
 _GRACE = 2.0
+_PROBE = 2.0
 
 
 def run(folder: Path, port: int | None, mesh_port: int | None) -> None:
@@ -59,6 +62,8 @@ def run(folder: Path, port: int | None, mesh_port: int | None) -> None:
 async def _serve(home: Home, port: int | None, mesh_port: int | None) -> None:
     home.issue_certificates()
     kept, ports = home.kept_ports(), home.ports(port, mesh_port)
+    if kept:
+        _refuse_a_second(home, kept)
     listen = Listen(f"{HOST}:{ports.api}", f"{HOST}:{ports.mesh}")
     identity = Identity.load(home.certificate(), home.key(), home.authority / "ca.pem")
     with stop_signals() as stopped:
@@ -83,6 +88,17 @@ async def _serve(home: Home, port: int | None, mesh_port: int | None) -> None:
             await stopped.wait()
             with suppress(OSError, OutputUnwritable):  # the terminal may be what went away
                 _say("stopping; servers of the local cloud go on, and are found again at the next start\n")
+
+
+def _refuse_a_second(home: Home, kept: Ports) -> None:
+    """HomeInUse when a service of this home runs by itself: another one would write to the same SQLite files."""
+    trusted = ssl.create_default_context(cafile=home.authority / "ca.pem")
+    for port in (kept.api, kept.mesh):
+        with suppress(OSError):  # nobody is there, or somebody whom another authority vouches for
+            with socket.create_connection((HOST, port), timeout=_PROBE) as connection:
+                trusted.wrap_socket(connection, server_hostname=HOST).close()
+            text = f"services run by themselves on {home.folder}, one at {HOST}:{port}; stop them"
+            raise HomeInUse(f"{text}, or choose another home with --home", folder=str(home.folder))
 
 
 @contextmanager

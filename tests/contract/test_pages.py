@@ -15,7 +15,7 @@ import twinline_keys
 import twinline_kit
 import twinline_launcher
 import twinline_suite
-from twinline_cli.errors import ExitCode
+from twinline_cli.errors import BY_STATUS, ExitCode
 from twinline_cli.formats import Format
 from twinline_cli.manifests import KINDS
 from twinline_cli.options import parse_duration
@@ -134,6 +134,13 @@ def test_the_errors_page_has_the_reasons_of_strandings_and_everything_there_is_a
 
 def test_the_page_about_the_command_line_has_exactly_the_exit_codes() -> None:
     assert [row[:2] for row in table("Exit codes")] == [(str(code.value), code.name) for code in ExitCode]
+
+
+def test_the_page_about_the_command_line_has_what_each_answer_makes_the_exit_code() -> None:
+    assert table("Exit codes of what the suite answers") == [
+        (name, str(code.value)) for name, code in BY_STATUS.items()
+    ]
+    assert set(BY_STATUS) == {error.code.name for error in every_error()}
 
 
 def test_the_page_about_the_command_line_has_exactly_the_formats_and_the_nouns_of_selectors() -> None:

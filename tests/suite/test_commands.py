@@ -95,6 +95,7 @@ def test_servers_launch_run_and_end(suite: Suite) -> None:
     ended = suite("servers", "terminate", "web-1", "web-2", "--wait", "-o", "json")
     assert [each["state"] for each in ended.data] == ["SERVER_STATE_TERMINATED"]
     assert (ended.code, ended.errors.startswith("twinline: web-1: ")) == (3, True)
+    assert suite.good("servers", "terminate", "web-2").errors == "twinline: web-2 was terminated already\n"
 
 
 def runs_on(suite: Suite) -> None:

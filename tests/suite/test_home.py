@@ -78,3 +78,15 @@ def test_a_version_that_is_no_text_is_refused(used: Home) -> None:
     (used.folder / "version").write_bytes(b"\xff\n")
     with pytest.raises(HomeUnusable, match="which is no version"), opened(used.folder):
         pass
+
+
+def test_a_first_start_that_was_killed_at_once_is_made_again_and_a_stranger_s_folder_is_left_alone(
+    tmp_path: Path,
+) -> None:
+    for left in ("lock", ".version.0f0e0d0c0b0a0908"):
+        (tmp_path / left).touch()
+    with opened(tmp_path):
+        assert (tmp_path / "version").exists()
+    (tmp_path / "version").unlink()
+    with pytest.raises(HomeUnusable, match="is not empty and no home"), opened(tmp_path):
+        pass

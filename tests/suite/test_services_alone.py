@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -54,14 +55,20 @@ def home(tmp_path: Path) -> Path:
     return folder
 
 
+def block() -> tuple[str, list[str]]:
+    """What the page for operators says to start the four with, at free ports of this host; and those."""
+    (text,) = re.findall(r"^```\n(\(\n.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    addresses = sorted(set(re.findall(r"127\.0\.0\.1:\d+", text)))
+    free = free_addresses(len(addresses))
+    for address, other in zip(addresses, free, strict=True):
+        text = text.replace(address, other)
+    return text, free
+
+
 def documented(home: Path) -> dict[str, str]:
-    """What the page for operators sets for the four on `home`, at free ports of this host."""
-    (block,) = re.findall(r"^```\n(set -a.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
-    addresses = sorted(set(re.findall(r"127\.0\.0\.1:\d+", block)))
-    for address, free in zip(addresses, free_addresses(len(addresses)), strict=True):
-        block = block.replace(address, free)
-    command = ["sh", "-c", f"{block}\nenv -0"]
-    shell = subprocess.run(command, check=True, env=environment(home), capture_output=True, text=True)
+    """What that sets for the four on `home`."""
+    text = re.sub(r"^for service.*^wait$", "env -0", block()[0], flags=re.MULTILINE | re.DOTALL)
+    shell = subprocess.run(["sh", "-c", text], check=True, env=environment(home), capture_output=True, text=True)
     found = dict(each.split("=", 1) for each in shell.stdout.split("\0") if each)
     return {name: value for name, value in found.items() if name.startswith("TWINLINE_")}
 
@@ -89,8 +96,18 @@ def started(folder: Path, environment: Mapping[str, str], services: Sequence[str
 
 
 def serves(folder: Path, service: str) -> bool:
-    lines = (folder / f"{service}.log").read_text().splitlines()
-    return any(json.loads(line).get("msg") == "serving" for line in lines)
+    return serving(folder / f"{service}.log") > 0
+
+
+def serving(log: Path) -> int:
+    """How many services said that they serve."""
+    return sum(json.loads(line).get("msg") == "serving" for line in log.read_text().splitlines())
+
+
+def listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    with socket.socket() as probe:
+        return probe.connect_ex((host, int(port))) == 0
 
 
 def test_all_that_is_missing_is_named_at_once(tmp_path: Path) -> None:
@@ -122,6 +139,48 @@ async def test_the_main_job_runs_on_four_processes_that_are_set_as_the_page_for_
     assert [server["states"][-1]["state"] for server in record.servers] == ["TERMINATED"] * 3
     assert record.stranded is not None
     assert record.stranded.resumed
+
+
+async def test_ctrl_c_stops_the_four_that_the_page_starts_and_meanwhile_their_home_is_refused(
+    tmp_path: Path, home: Path
+) -> None:
+    text, addresses = block()
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        shell = subprocess.Popen(
+            ["sh", "-c", f"trap : INT  # as a person's shell\n{text.replace('.venv/bin/python', sys.executable)}"],
+            env=environment(home), stderr=output, start_new_session=True,
+        )  # fmt: skip
+    try:
+        await eventually(lambda: serving(log) == len(SERVICES), within=30)
+        refused = twinline(home, "up", "--home", home, "--port", "0")
+        again = subprocess.run(["sh", "-c", text], check=False, env=environment(home), capture_output=True, timeout=30)
+        os.killpg(shell.pid, signal.SIGINT)
+        assert shell.wait(timeout=30) == 0
+    finally:
+        processes.kill(home)
+    assert (refused.code, again.returncode) == (3, 1)
+    assert (
+        refused.errors
+        == f"twinline: services run by themselves on {home}; stop them, or choose another home with --home\n"
+    )
+    assert not any(listens(address) for address in addresses)
+
+
+async def test_a_home_is_refused_on_any_port_while_a_service_of_it_listens_where_its_suite_did(
+    tmp_path: Path, home: Path
+) -> None:
+    variables = documented(home)
+    mesh = variables["TWINLINE_AGENT_GATEWAY_MESH_LISTEN"].rpartition(":")[2]
+    ports = {"api": int(mesh) + 1, "mesh": int(mesh)}
+    (home / "ports.json").write_text(json.dumps(ports))
+    with started(tmp_path, variables, ["agent_gateway"]):
+        await eventually(lambda: serves(tmp_path, "agent_gateway"), within=30)
+        api, other = (each.rpartition(":")[2] for each in free_addresses(2))
+        refused = twinline(home, "up", "--home", home, "--port", api, "--mesh-port", other)
+    assert (refused.code, refused.errors.count("\n")) == (3, 1)
+    assert f"services run by themselves on {home}, one at 127.0.0.1:{mesh}; stop them, or" in refused.errors
+    assert json.loads((home / "ports.json").read_text()) == ports
 
 
 async def test_an_address_of_one_service_is_told_from_that_of_all(tmp_path: Path, home: Path) -> None:

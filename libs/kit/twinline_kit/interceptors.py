@@ -1,6 +1,7 @@
 """What happens around every RPC: `CONCERNS`, outermost first, the same for unary and streaming handlers.
 
-A concern wraps the call, never its messages: a stream that lives for days costs nothing more than a short one.
+A concern wraps the call, never its messages: a stream that lives for days costs nothing more than a short one. Only a
+request that is no stream is looked at, once: its texts hold no NUL.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ import grpc
 import grpc.aio
 from grpc import StatusCode
 
-from twinline_kit import auth, logs, telemetry
+from twinline_kit import auth, logs, telemetry, texts
 from twinline_kit.auth import ANONYMOUS, Access, Caller, Grant, TokenVerifier
 from twinline_kit.errors import Error, Internal, InvalidArgument, Unauthenticated, Unavailable, to_status
 from twinline_kit.tls import parse_uri
@@ -30,6 +31,9 @@ INFRASTRUCTURE: Access = {
 }
 """What every server offers beside its services: open to anyone, not traced, logged at debug."""
 
+Context = grpc.aio.ServicerContext[Any, Any]
+"""What grpc hands every RPC beside its request."""
+
 _DURATION = telemetry.meter().create_histogram(
     "rpc.server.duration", "s", "time to serve an RPC; a stream's is its life"
 )
@@ -43,7 +47,7 @@ class Call:
     """One RPC being served."""
 
     method: str
-    context: grpc.aio.ServicerContext[Any, Any]
+    context: Context
     trace_id: str = field(default_factory=lambda: os.urandom(16).hex())
     caller: Caller = ANONYMOUS
 
@@ -124,7 +128,7 @@ def authorize(access: Access, verifier: TokenVerifier) -> Concern:
     return check
 
 
-def certified_caller(context: grpc.aio.ServicerContext[Any, Any]) -> Caller | None:
+def certified_caller(context: Context) -> Caller | None:
     """Whom the peer's certificate speaks for; None on the API port, where nobody is asked for a certificate."""
     shown = context.auth_context()
     if "x509_pem_cert" not in shown:
@@ -186,10 +190,12 @@ class Around(grpc.aio.ServerInterceptor):
 def _surround(handler: Any, method: str, surrounding: tuple[Concern, ...]) -> Any:
     inner = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
 
-    async def run(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+    async def run(request: Any, context: Context) -> Any:
         call = Call(method, context)
 
         async def handle() -> Any:
+            if not handler.request_streaming:
+                texts.refuse_nul(request)
             answer = inner(request, context)
             if not isinstance(answer, AsyncIterable):
                 return await answer

@@ -4,14 +4,14 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar
 
 from twinline_kit.errors import Error
 
 log = logging.getLogger(__name__)
 
-_FIRST_PAUSE = 0.5
-_LONGEST_PAUSE = 30.0
+T = TypeVar("T")
 
 Background = Callable[[], Awaitable[None]]
 """Work beside the RPCs, until it is cancelled."""
@@ -37,19 +37,11 @@ async def forever(
 
     A step that fails is logged and run again after a pause that grows to 30 s; `wake` does not shorten that pause.
     """
-    failures = 0
     while True:
         if wake is not None:
             wake.clear()  # before the step: what is asked for during it is worth another one
-        try:
-            await step()
-            failures = 0
-        except Exception as error:  # noqa: BLE001  # a loop outlives its failures
-            failures += 1
-            _report(name, error, failures)
-        if failures:
-            await asyncio.sleep(backoff(failures))
-        elif wake is None:
+        await until_done(name, step)
+        if wake is None:
             await asyncio.sleep(every)
         else:
             # Not wait_for: before Python 3.12 it may swallow a cancellation that comes with the wake.
@@ -58,19 +50,32 @@ async def forever(
                     await wake.wait()
 
 
-def backoff(failures: int) -> float:
-    """Seconds to wait after that many failures in a row: doubles from 0.5 s to 30 s, with half of it left to chance."""
-    longest = min(_FIRST_PAUSE * 2.0 ** min(failures - 1, 16), _LONGEST_PAUSE)
-    return longest * random.uniform(0.5, 1.0)
+async def until_done(name: str, step: Callable[[], Awaitable[T]], **fields: str) -> T:
+    """What `step` answers, once it does.
+
+    A step that fails is logged, with `fields`, and run again after a pause that grows to 30 s.
+    """
+    failures = 0
+    while True:
+        try:
+            return await step()
+        except Exception as error:  # noqa: BLE001  # a loop outlives its failures
+            failures += 1
+            _report(error, {**fields, "step": name, "failures": failures, "error": str(error)})
+        await asyncio.sleep(backoff(failures))
+
+
+def backoff(failures: int, *, first: float = 0.5, longest: float = 30.0) -> float:
+    """Seconds to wait after that many failures in a row: doubles up to `longest`, with half of it left to chance."""
+    return min(first * 2.0 ** min(failures - 1, 16), longest) * random.uniform(0.5, 1.0)
 
 
 async def _to_coroutine(work: Background) -> None:
     await work()
 
 
-def _report(name: str, error: Exception, failures: int) -> None:
-    fields = {"loop": name, "failures": failures, "error": str(error)}
+def _report(error: Exception, fields: Mapping[str, object]) -> None:
     if isinstance(error, Error):
-        log.warning("loop step failed, will retry", extra=fields)
+        log.warning("step failed, will retry", extra=fields)
     else:
-        log.error("loop step failed unexpectedly, will retry", extra=fields, exc_info=error)
+        log.error("step failed unexpectedly, will retry", extra=fields, exc_info=error)

@@ -1,10 +1,9 @@
 """Rows to protos and back."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import timedelta
 
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from twinline.common.v1 import common_pb2
 from twinline.executor.v1 import runs_pb2, scripts_pb2, targets_pb2
@@ -12,26 +11,16 @@ from twinline_executor.headers import Finding, Header
 from twinline_executor.inputs import Declaration
 from twinline_executor.rows import Run, Script, Target, Task
 from twinline_executor.states import State
+from twinline_kit import times
+from twinline_kit.times import timestamp
 
 DEFAULT_PORT = 22
 DEFAULT_USERNAME = "root"
 
 
-def stamp(at: datetime | None) -> Timestamp | None:
-    """A time as a message."""
-    if at is None:
-        return None
-    message = Timestamp()
-    message.FromDatetime(at)
-    return message
-
-
 def duration(seconds: float | None) -> Duration | None:
-    """A length of time as a message."""
-    if seconds is None:
-        return None
-    whole, micros = divmod(round(seconds * 1e6), 10**6)
-    return Duration(seconds=whole, nanos=micros * 1000)
+    """Seconds as a message; None stays None."""
+    return None if seconds is None else times.duration(timedelta(seconds=seconds))
 
 
 def run(row: Run, counts: Mapping[State, int]) -> runs_pb2.Run:
@@ -39,7 +28,7 @@ def run(row: Run, counts: Mapping[State, int]) -> runs_pb2.Run:
     return runs_pb2.Run(
         id=row.id, script=row.script, revision=row.revision, command=row.command, selector=row.selector,
         state=runs_pb2.Run.State.ValueType(row.state), inputs=row.inputs, started_by=row.started_by,
-        create_time=stamp(row.create_time), end_time=stamp(row.end_time), counts=task_counts(counts),
+        create_time=timestamp(row.create_time), end_time=timestamp(row.end_time), counts=task_counts(counts),
         timeout=duration(row.timeout), targets=row.targets,
     )  # fmt: skip
 
@@ -56,8 +45,8 @@ def task(row: Task) -> runs_pb2.Task:
         id=row.id, run=row.run_id, target=row.target_id, target_name=row.target_name,
         line=runs_pb2.Task.Line.ValueType(row.line), state=runs_pb2.Task.State.ValueType(row.state), reason=row.reason,
         message=row.message, exit_status=row.exit_status, signal=row.signal, output_size=row.output_size,
-        output_truncated=row.output_truncated, create_time=stamp(row.create_time), start_time=stamp(row.start_time),
-        end_time=stamp(row.end_time), output_sha256=row.output_sha256, settled=row.settled,
+        output_truncated=row.output_truncated, output_sha256=row.output_sha256, settled=row.settled,
+        create_time=timestamp(row.create_time), start_time=timestamp(row.start_time), end_time=timestamp(row.end_time),
     )  # fmt: skip
 
 
@@ -66,7 +55,7 @@ def script(row: Script) -> scripts_pb2.Script:
     return scripts_pb2.Script(
         name=row.name, revision=row.revision, description=row.description,
         inputs=[_declaration(each) for each in row.inputs], source=row.source, digest=row.digest,
-        create_time=stamp(row.create_time),
+        create_time=timestamp(row.create_time),
     )  # fmt: skip
 
 
@@ -95,7 +84,7 @@ def target(row: Target) -> targets_pb2.Target:
     """A target."""
     message = targets_pb2.Target(
         id=row.id, name=row.name, generation=common_pb2.Generation.ValueType(row.generation),
-        deployment=row.deployment, state=row.state, tags=row.tags, update_time=stamp(row.update_time),
+        deployment=row.deployment, state=row.state, tags=row.tags, update_time=timestamp(row.update_time),
     )  # fmt: skip
     if row.generation == common_pb2.GENERATION_V5:
         message.agent.agent_id = row.agent_id

@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from twinline_executor.active import ActiveRun, ActiveTask
 from twinline_executor.agent_line import AgentLine
@@ -24,7 +25,7 @@ from twinline_executor.store.owners import OwnerStore
 from twinline_executor.store.scripts import ScriptStore
 from twinline_kit.clock import Clock
 from twinline_kit.errors import Error
-from twinline_kit.loops import backoff, forever
+from twinline_kit.loops import forever, until_done
 
 log = logging.getLogger(__name__)
 
@@ -108,21 +109,12 @@ class Dispatcher:
         active.tasks = {row.id: ActiveTask(row, active, adopted=adopted) for row in rows}
         active.waiting = sum(row.state not in ENDED for row in rows)
         self._runs[run.id] = active
-        self._group.create_task(self._hand_over(active))
+        self._group.create_task(until_done("hand over", partial(self._hand_over, active), run=run.id))
 
     async def _hand_over(self, run: ActiveRun) -> None:
         """Get together what the tasks share, then give them to their lines."""
-        failures = 0
-        while self._follows(run):
-            try:
-                await self._handed_over(run)
-                return
-            except Exception:
-                failures += 1
-                log.exception("a run could not be handed over, will retry", extra={"run": run.run.id})
-                await asyncio.sleep(backoff(failures))
-
-    async def _handed_over(self, run: ActiveRun) -> None:
+        if not self._follows(run):
+            return
         if not run.tasks:
             self._recorder.note_run(run)
             return

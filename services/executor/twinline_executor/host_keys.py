@@ -30,6 +30,10 @@ class HostKeys:
         except Exception as error:  # noqa: BLE001  # told to everyone who waits for it
             for _, pinned in batch:
                 pinned.set_exception(error)
+        except BaseException:
+            # Whoever stores for all was dropped: the next of those who wait does it.
+            self._waiting = batch + self._waiting
+            raise
         else:
             for (_, pinned), key in zip(batch, stored, strict=True):
                 pinned.set_result(key)

@@ -61,7 +61,7 @@ def parse(selector: str) -> Predicate:
 def instead(selector: str, targets: Sequence[Selectable]) -> str:
     """What the targets have in place of states, deployments and tags that the selector names and nobody has, or ""."""
     return "; ".join(
-        f"no target has {term.noun} {term.value}, there are {_some(values)}"
+        f"{_lacked(term)}: {_there_are(term.noun, values)}"
         for term in _parsed(selector)[1]
         if (values := _values(term.noun, targets)) and not any(map(term.holds, targets))
     )
@@ -76,9 +76,17 @@ def _values(noun: str, targets: Iterable[Selectable]) -> set[str]:
     return set()
 
 
-def _some(values: set[str]) -> str:
-    shown = ", ".join(sorted(values)[:MOST_SHOWN])
-    return f"{shown} and {len(values) - MOST_SHOWN} more" if len(values) > MOST_SHOWN else shown
+def _lacked(term: _Term) -> str:
+    return f"no target has the {term.noun} {term.value}" if term.value else f"every target has a {term.noun}"
+
+
+def _there_are(noun: str, values: set[str]) -> str:
+    if len(values) == 1:
+        return f"the only {noun} is {next(iter(values))}"
+    shown = sorted(values)[:MOST_SHOWN]
+    rest = len(values) - len(shown)
+    last = f"{rest} more" if rest else shown.pop()
+    return f"the {noun}s are {', '.join(shown)} and {last}"
 
 
 def _parsed(selector: str) -> tuple[Predicate, Sequence[_Term]]:

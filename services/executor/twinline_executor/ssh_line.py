@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-import random
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 import asyncssh
 
@@ -20,11 +20,11 @@ from twinline_executor.ssh_login import Endpoint, LineDown, host_key_line, log_i
 from twinline_executor.states import Event
 from twinline_executor.store.targets import TargetStore
 from twinline_journal import cancel_command, withdraw_command
+from twinline_kit.loops import backoff, until_done
 
 log = logging.getLogger(__name__)
 
-FIRST_PAUSE = 0.25
-LONGEST_PAUSE = 15.0
+_pause = partial(backoff, first=0.25, longest=15.0)
 
 
 class SshLine:
@@ -145,15 +145,9 @@ class SshLine:
 
     async def _endpoint(self, target_id: str) -> Endpoint | None:
         """Where the target is now; None when it was deleted. Waits for a database that does not answer."""
-        failures = 0
-        while True:
-            try:
-                found = await asyncio.to_thread(self._targets.find, [target_id])
-                return _endpoint(target_id, found[target_id]) if target_id in found else None
-            except Exception:
-                failures += 1
-                log.exception("a target could not be read, will retry", extra={"target": target_id})
-                await asyncio.sleep(_pause(failures))
+        read = partial(asyncio.to_thread, self._targets.find, [target_id])
+        found = await until_done("read target", read, target=target_id)
+        return _endpoint(target_id, found[target_id]) if target_id in found else None
 
     async def _admit(self, endpoint: Endpoint) -> None:
         await may_go_on(endpoint, self._signer)
@@ -218,8 +212,3 @@ def _endpoint(target_id: str, target: Target) -> Endpoint | None:
 def _progress(task: ActiveTask) -> tuple[object, ...]:
     """What a host that works moves on; that it merely answers is no reason to ask it again at once."""
     return task.received, task.accepted, task.start_time
-
-
-def _pause(failures: int) -> float:
-    """Seconds until the next attempt: doubles, with half of it left to chance."""
-    return min(FIRST_PAUSE * 2.0 ** min(failures - 1, 10), LONGEST_PAUSE) * random.uniform(0.5, 1.0)

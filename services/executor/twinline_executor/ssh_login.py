@@ -72,7 +72,7 @@ async def log_in(
             lambda: _Client(pinned.public_data if pinned else b""), endpoint.host, endpoint.port,
             config=None, options=options,
         )  # fmt: skip
-    except (OSError, asyncssh.Error, TimeoutError, ValueError) as error:
+    except (Error, OSError, asyncssh.Error, TimeoutError, ValueError) as error:
         raise _explain(endpoint, error, pair) from error
     return connection
 

@@ -82,7 +82,7 @@ class CloudKeyStore:
         either = select(CloudKey).where(sa.or_(col(CloudKey.id) == key, col(CloudKey.name) == key))
         if found := session.exec(either).first():
             return found
-        raise KeyNotFound(f"no cloud key {key}: list the keys to see their names", key=key)
+        raise KeyNotFound(f"no cloud key {key}; `twinline keys list` shows what there is", key=key)
 
 
 class CredentialStore:
@@ -121,7 +121,7 @@ class CredentialStore:
         with self._engine.begin() as connection:
             if not connection.execute(sa.delete(Credential).where(col(Credential.name) == name)).rowcount:
                 raise CredentialNotFound(
-                    f"no credential {name}: list the credentials to see their names", credentials=name
+                    f"no credential {name}; `twinline credentials list` shows what there is", credentials=name
                 )
 
 

@@ -4,11 +4,11 @@ import json
 from datetime import timedelta
 
 import grpc.aio
-from google.protobuf.duration_pb2 import Duration
 
 from twinline.agent_gateway.v1 import fleet_pb2 as pb
 from twinline.agent_gateway.v1 import fleet_pb2_grpc as rpc
 from twinline_kit.errors import NotFound
+from twinline_kit.times import duration
 from twinline_launcher.turns import Turn
 
 # A boot that strands because the agent cannot enrol must be resumable the next morning.
@@ -27,9 +27,7 @@ class Agents:
         The token is not stored here: a launch that is repeated asks for it again. The gateway gives the same one, so
         that it does not matter whose launch the cloud took.
         """
-        lifetime = Duration()
-        lifetime.FromTimedelta(_TOKEN_LIFETIME)
-        machine = turn.instance
+        machine, lifetime = turn.instance, duration(_TOKEN_LIFETIME)
         made = await self._fleet.CreateEnrollment(
             pb.CreateEnrollmentRequest(server=machine.server_name, request_id=machine.id, lifetime=lifetime)
         )

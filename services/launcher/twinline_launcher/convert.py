@@ -3,11 +3,9 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from google.protobuf.duration_pb2 import Duration
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from twinline.common.v1 import common_pb2
 from twinline.launcher.v1 import catalog_pb2, servers_pb2
+from twinline_kit.times import duration, timestamp
 from twinline_launcher import cost, steps
 from twinline_launcher.models import Deployment, Generation, Image, Instance, SecurityGroup, Template, Transition, Whole
 from twinline_launcher.plan import Problem
@@ -59,7 +57,7 @@ def instance(row: Instance, stranded: Sequence[Transition], *, at: datetime) -> 
         stranding=servers_pb2.Stranding(**row.stranding, since=timestamp(row.state_time)) if row.stranding else None,
         cost=_cost(cost.of(row, stranded, at=at)),
         launch_time=timestamp(row.launch_time),
-        terminate_time=_optional(row.terminate_time),
+        terminate_time=timestamp(row.terminate_time),
         cause=row.cause,
         steps=[
             servers_pb2.Step(
@@ -141,17 +139,6 @@ def deployment(row: Deployment) -> catalog_pb2.Deployment:
     )
 
 
-def timestamp(at: datetime) -> Timestamp:
-    """The message for a moment."""
-    message = Timestamp()
-    message.FromDatetime(at)
-    return message
-
-
-def _optional(at: datetime | None) -> Timestamp | None:
-    return timestamp(at) if at else None
-
-
 def _told(of: Image | None) -> Generation:
     if of is None:
         return Generation.UNSPECIFIED
@@ -164,14 +151,11 @@ def _input(frozen: Mapping[str, str]) -> servers_pb2.Input:
 
 
 def _cost(of: cost.Cost) -> servers_pb2.Cost:
-    billed, stranded = Duration(), Duration()
-    billed.FromTimedelta(of.billed)
-    stranded.FromTimedelta(of.stranded)
     return servers_pb2.Cost(
         currency=of.currency,
         micros=of.micros,
         stranded_micros=of.stranded_micros,
         hourly_micros=of.hourly_micros,
-        billed=billed,
-        stranded=stranded,
+        billed=duration(of.billed),
+        stranded=duration(of.stranded),
     )

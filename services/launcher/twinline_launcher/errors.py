@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from twinline_kit.errors import FailedPrecondition, InvalidArgument, NotFound, Violation
+from twinline_kit.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable, Violation
 
 
 class ServerNotFound(NotFound):
@@ -63,6 +63,12 @@ class LaunchRefused(FailedPrecondition):
     """The cloud will not make the machine, however often it is asked."""
 
     reason = "LAUNCH_REFUSED"
+
+
+class RecordUnreadable(Unavailable):
+    """A file in which the local cloud keeps a machine, or its security groups, is spoilt; metadata has the file."""
+
+    reason = "RECORD_UNREADABLE"
 
 
 class SshdMissing(LaunchRefused):

@@ -1,7 +1,6 @@
 """Security groups, as this launcher knows them, in their clouds."""
 
 import asyncio
-import logging
 from asyncio import to_thread
 from collections.abc import Sequence
 
@@ -9,8 +8,6 @@ from twinline_kit import loops
 from twinline_launcher.models import SecurityGroup
 from twinline_launcher.providers import Clouds
 from twinline_launcher.store.catalog import CatalogStore
-
-log = logging.getLogger(__name__)
 
 _PAGE = 500
 _LIMIT = 60.0
@@ -25,16 +22,7 @@ class Groups:
 
     async def run(self) -> None:
         """Until all are stated."""
-        failures = 0
-        while True:
-            try:
-                await self._state_all()
-            except Exception:
-                failures += 1
-                log.exception("security groups not stated, will retry")
-                await asyncio.sleep(loops.backoff(failures))
-            else:
-                return
+        await loops.until_done("security groups", self._state_all)
 
     async def _state_all(self) -> None:
         after = ""

@@ -92,7 +92,14 @@ class Phases:
         return await self._work(turn, DECOMMISSION)
 
     async def _work(self, turn: Turn, kind: Kind) -> float | None:
-        if not await self._follow_cloud(turn) or await self._lists.stop_if_over(turn, kind):
+        try:
+            is_there = await self._follow_cloud(turn)
+        except (Error, OSError):
+            # A cloud that tells nothing keeps no list from its limit, and no person from the way out of that.
+            if await self._lists.stop_if_over(turn, kind):
+                return 0
+            raise
+        if not is_there or await self._lists.stop_if_over(turn, kind):
             return 0
         try:
             await self._targets.ensure(turn)
@@ -124,7 +131,10 @@ class Phases:
             return self._settings.tick
         await self._lists.cancel(turn)
         await self._let_go_if_possible(turn)
-        await turn.move(Event.END, "the cloud says that it is gone", **_facts(ended))
+        facts = _facts(ended)
+        if turn.instance.terminate_time:  # a cloud that forgot the machine meanwhile does not move its end
+            facts.pop("terminate_time", None)
+        await turn.move(Event.END, "the cloud says that it is gone", **facts)
         return 0
 
     async def _terminated(self, turn: Turn) -> float | None:
@@ -136,9 +146,11 @@ class Phases:
 
     async def _failed(self, turn: Turn) -> float | None:
         # What may be left of the launch must not cost money while a person makes up their mind.
-        await self._cloud(turn).terminate(turn.instance.id)
+        ended = await self._cloud(turn).terminate(turn.instance.id)
+        if ended.run_time:  # the answer to its launch was lost, and what it cost was not
+            await turn.save(**_facts(ended))
         await self._agents.revoke(turn)
-        return None
+        return None if ended.power is Power.GONE else self._settings.tick
 
     async def _follow_cloud(self, turn: Turn) -> bool:
         """Note what the cloud says of the machine, also that it vanished; False when it did."""

@@ -13,6 +13,7 @@ from twinline_kit import loops
 from twinline_kit.clock import Clock
 from twinline_kit.errors import Error
 from twinline_launcher.changes import Changes
+from twinline_launcher.errors import RecordUnreadable
 from twinline_launcher.models import Instance
 from twinline_launcher.phases import RESTING, Phases
 from twinline_launcher.providers import Cloud, Clouds
@@ -63,10 +64,23 @@ class Rounds:
     async def _with_work(self, cloud: Cloud | None, machines: Sequence[Instance]) -> list[str]:
         if cloud is None:
             return [machine.id for machine in machines]  # whoever looks after it says what is wrong
+        try:
+            return await self._news(cloud, machines)
+        except RecordUnreadable:
+            # Which of them it is says nothing of the others.
+            return [each for machine in machines for each in await self._news_of_one(cloud, machine)]
+
+    async def _news(self, cloud: Cloud, machines: Sequence[Instance]) -> list[str]:
         async with asyncio.timeout(_LIMIT):
             found = await cloud.describe([machine.id for machine in machines])
         at = self._clock()
         return [machine.id for machine in machines if self._phases.has_work(machine, found.get(machine.id), at)]
+
+    async def _news_of_one(self, cloud: Cloud, machine: Instance) -> list[str]:
+        try:
+            return await self._news(cloud, [machine])
+        except RecordUnreadable:
+            return [machine.id]  # whoever looks after it says what is wrong
 
 
 def _by_cloud(page: Sequence[Instance]) -> Mapping[str, Sequence[Instance]]:

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import grpc.aio
-from google.protobuf.duration_pb2 import Duration
 
 from twinline.executor.v1 import runs_pb2 as pb
 from twinline.executor.v1 import runs_pb2_grpc as rpc
 from twinline.executor.v1 import scripts_pb2, scripts_pb2_grpc
 from twinline_kit import telemetry
 from twinline_kit.errors import Error, NotFound
+from twinline_kit.times import duration
 from twinline_launcher import inputs
 from twinline_launcher.models import Instance
 from twinline_launcher.steps import Step, StepState
@@ -65,8 +65,8 @@ class Runs:
             request_id=f"{machine.id}/{which}/{index}/{step.attempt}",
             targets=[machine.id],
             inputs=inputs.given_to(step.inputs, machine.inputs),
-            timeout=_duration(limits.timeout),
-            reach_timeout=_duration(limits.reach),
+            timeout=duration(max(limits.timeout, _LEAST)),
+            reach_timeout=duration(max(limits.reach, _LEAST)),
         )
         if step.script:
             request.script, request.revision = step.script, step.revision
@@ -133,9 +133,3 @@ def _joined(carrier: Mapping[str, str]) -> Iterator[None]:
         return
     with telemetry.serving_span("launcher step", carrier):
         yield
-
-
-def _duration(of: timedelta) -> Duration:
-    message = Duration()
-    message.FromTimedelta(max(of, _LEAST))
-    return message

@@ -135,8 +135,8 @@ WITH_MACHINE = frozenset(
 STRANDED = frozenset({State.STRANDED_IN_BOOTING, State.STRANDED_IN_DECOMMISSIONING})
 """The machine runs, costs money, and does nothing for it."""
 
-ENDING = frozenset({State.DECOMMISSIONING, State.SHUTTING_DOWN})
-"""What TERMINATE asks for is under way."""
+ENDED = frozenset({State.DECOMMISSIONING, State.SHUTTING_DOWN, State.TERMINATED})
+"""What TERMINATE asks for is under way, or done: it changes nothing."""
 
 REACHABLE = STRANDED | {State.BOOTING, State.OPERATIONAL, State.DECOMMISSIONING}
 """The machine runs, and scripts can be run on it."""

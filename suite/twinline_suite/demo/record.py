@@ -2,10 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC
 from typing import Any
-
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from twinline.common.v1 import common_pb2
 from twinline.executor.v1 import runs_pb2
@@ -28,7 +25,7 @@ class Stranded:
 
 @dataclass
 class Record:
-    """Filled in while the demo goes on. Costs are in dollars, times in ISO 8601 and UTC."""
+    """Filled in while the demo goes on. Costs are in dollars, times as the protos have them in JSON."""
 
     servers: list[dict[str, Any]] = field(default_factory=list)
     preflight: list[dict[str, Any]] = field(default_factory=list)
@@ -44,7 +41,8 @@ class Record:
                 "generation": "v5" if server.generation == common_pb2.GENERATION_V5 else "v4",
                 "cloud_key": cloud_key,
                 "states": [
-                    {"state": state_name(step.to), "time": _iso(step.time), "cause": step.cause} for step in history
+                    {"state": state_name(step.to), "time": step.time.ToJsonString(), "cause": step.cause}
+                    for step in history
                 ],
                 "cost": server.current.cost.micros / _MICROS,
                 "stranded_cost": server.current.cost.stranded_micros / _MICROS,
@@ -83,7 +81,3 @@ class Record:
 def state_name(state: "pb.ServerState.ValueType") -> str:
     """`STRANDED_IN_BOOTING`."""
     return server_view.state(state).upper()
-
-
-def _iso(time: Timestamp) -> str:
-    return time.ToDatetime(UTC).isoformat(timespec="milliseconds")

@@ -32,6 +32,15 @@ async def test_an_unknown_agent_is_not_found(gateway: Gateway) -> None:
         await gateway.fleet.RevokeAgent(pb.RevokeAgentRequest(agent_id="agent-none"))
 
 
+async def test_a_nul_in_a_name_is_the_caller_s_fault(gateway: Gateway) -> None:
+    for call in (
+        gateway.fleet.GetAgent(pb.GetAgentRequest(agent_id="a\0")),
+        gateway.fleet.CreateEnrollment(pb.CreateEnrollmentRequest(server="a\0", request_id="one")),
+    ):
+        with pytest.raises(InvalidArgument, match="holds a NUL"):
+            await call
+
+
 async def test_an_agent_is_shown_with_its_server_and_a_bounded_number_of_short_facts(gateway: Gateway) -> None:
     enrollment = await gateway.enrollment()
     async with dialled(gateway, enrollment.agent_id) as agent:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.peers.sshd import Sshd
-from tests.service.executor.conftest import Executor, Run, Task
+from tests.service.executor.conftest import Executor, Run, Start, Task
 from tests.service.executor.test_stopping import store_run
 from twinline.executor.v1 import runs_pb2, scripts_pb2, targets_pb2
 from twinline_executor.errors import (
@@ -21,7 +21,7 @@ from twinline_executor.errors import (
     SelectorMalformed,
     TargetNotFound,
 )
-from twinline_kit import db
+from twinline_kit import db, pages
 from twinline_kit.errors import Error, InvalidArgument, NotFound
 from twinline_kit.pages import BadPageToken
 
@@ -76,7 +76,7 @@ async def test_a_run_on_nothing_is_refused(executor: Executor, selector: str, er
 
 async def test_a_selection_of_what_nobody_has_says_what_there_is(executor: Executor, host: Sshd) -> None:
     await executor.add_host(host)
-    with pytest.raises(SelectionEmpty, match="no target has tag role=wbe, there are role=web$"):
+    with pytest.raises(SelectionEmpty, match="no target has the tag role=wbe: the only tag is role=web$"):
         await executor.start("true", selector="tag:role=wbe")
 
 
@@ -305,3 +305,23 @@ async def test_a_watcher_sees_every_task_and_the_end(executor: Executor, host: S
     assert {task.state for task in last.values()} == {Task.STATE_SUCCEEDED, Task.STATE_FAILED}
     async for response in executor.runs.WatchRun(runs_pb2.WatchRunRequest(run=started.id, run_only=True)):
         assert (response.run, len(response.tasks)) == (run, 0)
+
+
+@pytest.mark.parametrize("moment", ["2026-05-01T12:00:00", "0001-01-01T00:00:00+23:59", "yesterday"])
+async def test_a_page_token_with_a_moment_that_nobody_wrote_is_refused(executor: Executor, moment: str) -> None:
+    with pytest.raises(BadPageToken):
+        await executor.runs.ListRuns(runs_pb2.ListRunsRequest(page_token=pages.encode(moment, "run-1")))
+
+
+async def test_a_nul_in_a_name_is_the_caller_s_fault_on_postgresql_too(
+    start_executor: Start, shared_database: str
+) -> None:
+    async with start_executor(shared_database) as executor:
+        for call in (
+            executor.targets.GetTarget(targets_pb2.GetTargetRequest(target="a\0")),
+            executor.scripts.GetScript(scripts_pb2.GetScriptRequest(name="a\0")),
+            executor.runs.GetRun(runs_pb2.GetRunRequest(run="a\0")),
+            executor.start("true", "a\0"),
+        ):
+            with pytest.raises(InvalidArgument, match="holds a NUL"):
+                await call

@@ -163,6 +163,19 @@ async def test_an_unknown_cloud_key_is_refused(executor: Executor, host: Sshd) -
     assert (task.state, task.reason) == (Task.STATE_REFUSED, "KEY_NOT_FOUND")
 
 
+async def test_a_key_that_was_deleted_a_moment_ago_is_refused_at_the_first_login(
+    executor: Executor, host: Sshd, caplog: pytest.LogCaptureFixture
+) -> None:
+    await executor.add_host(host)
+    assert (await executor.run("true", "web-1")).state == Task.STATE_SUCCEEDED  # its public half is remembered
+    keys = cloud_keys_pb2_grpc.CloudKeyServiceStub(executor.keys.as_person("admin"))
+    await keys.DeleteCloudKey(cloud_keys_pb2.DeleteCloudKeyRequest(key="launch-key"))
+    host.cut_sessions()
+    task = await executor.run("true", "web-1")
+    assert (task.state, task.reason) == (Task.STATE_REFUSED, "KEY_NOT_FOUND")
+    assert not [record for record in caplog.records if "unexpectedly" in record.message]
+
+
 async def test_a_host_that_runs_no_commands_says_so(executor: Executor, host: Sshd) -> None:
     host.stop()
     host.more = "ForceCommand echo this account is closed"

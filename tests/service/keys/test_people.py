@@ -32,7 +32,7 @@ async def test_a_service_is_told_whose_token_it_got(keys: Served, name: str) -> 
 
 async def test_a_token_of_nobody_is_unknown(keys: Served) -> None:
     people = rpc.PeopleServiceStub(keys.as_service("launcher"))
-    for token in ("", "x" * 43, "\0"):
+    for token in ("", "x" * 43):
         with pytest.raises(TokenUnknown, match="nobody has this token"):
             await people.Authenticate(pb.AuthenticateRequest(token=token))
 

@@ -39,6 +39,12 @@ async def test_field_violations_arrive_too(admin: Echo) -> None:
     assert error.violations == (Violation("EMPTY", "name", "name is empty"),)
 
 
+async def test_a_nul_in_a_request_is_refused_before_anybody_stores_it(admin: Echo) -> None:
+    for call in (admin.say("a\0b"), every(admin.many(StringValue(value="a\0b")))):
+        error = await refused(call)
+        assert (type(error), error.metadata["field"]) == (InvalidArgument, "value")
+
+
 async def test_reading_a_response_stream_by_iteration_raises_it(admin: Echo) -> None:
     assert await every(admin.many(StringValue(value="end"))) == ["go on"] * 3 + ["end"]
     assert isinstance(await refused(every(admin.many(StringValue(value="fail")))), KettleEmpty)

@@ -42,6 +42,12 @@ async def test_a_page_token_of_another_list_is_refused(launcher: Launcher) -> No
         await launcher.catalog.ListTemplates(pb.ListTemplatesRequest(page_token=token))
 
 
+async def test_a_description_holds_no_nul(launcher: Launcher) -> None:
+    given = pb.Deployment(name="site", description="a\0b")
+    with pytest.raises(InvalidArgument, match=r"deployment.description holds a NUL"):
+        await launcher.catalog.ApplyDeployment(pb.ApplyDeploymentRequest(deployment=given))
+
+
 async def test_a_template_with_unknown_scripts_is_refused_with_all_of_them(launcher: Launcher) -> None:
     with pytest.raises(NotFound) as refusal:
         await launcher.template("new", boot=["hello", "no-1"], operational=["no-2"], decommission=["no-1"])
@@ -73,6 +79,7 @@ async def test_a_missing_revision_of_a_script_is_not_taken_for_a_missing_script(
         ("cloud_key", "a b/../c", "INVALID_ARGUMENT"),
         ("tags", ["a b"], "INVALID_ARGUMENT"),
         ("name", "a b", "INVALID_ARGUMENT"),
+        ("name", "a\0b", "INVALID_ARGUMENT"),
         ("name", "server-aaaaaaaaaaaaaaaa", "INVALID_ARGUMENT"),
     ],
 )

@@ -4,6 +4,7 @@ import contextlib
 import random
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import grpc.aio
@@ -15,6 +16,7 @@ from tests.service.launcher.world import Launcher, World, outcomes, state_of
 from twinline_kit import clock, db
 from twinline_kit.client import mesh_channel
 from twinline_kit.errors import Violation
+from twinline_launcher import cost
 from twinline_launcher.agents import Agents
 from twinline_launcher.changes import Changes
 from twinline_launcher.lists import Lists
@@ -151,6 +153,24 @@ async def test_a_death_between_the_end_of_the_machine_and_the_note_ends_it_once(
         hand.cloud.dies = False
         ended = await hand.look(machine)
     assert (ended.state, ended.terminate_time is not None) == (State.TERMINATED, True)
+
+
+@pytest.mark.parametrize("image", ["v4", "v5"])
+async def test_a_launch_that_went_wrong_after_a_lost_answer_leaves_no_machine_and_tells_what_it_cost(
+    world: World, image: str
+) -> None:
+    machine = await asleep(world, image)
+    async with by_hand(world) as hand:
+        with pytest.raises(Died):
+            await hand.look(machine)
+        assert bodies(machine) == 1
+        hand.store.apply(machine, Event.EXPIRE, at=clock.now(), cause="the cloud could not be asked in time")
+        hand.cloud.dies = False
+        ended = await hand.look(machine)
+        assert not processes.of_machine(machine)
+        costs = [cost.of(ended, [], at=clock.now() + timedelta(hours=hours)).billed for hours in (0, 1)]
+        assert costs[0] == costs[1] > timedelta()
+        assert await hand.look(machine) == ended
 
 
 async def test_a_boot_goes_on_after_the_launcher_was_stopped_and_runs_each_script_once(world: World) -> None:

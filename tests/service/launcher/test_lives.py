@@ -119,6 +119,18 @@ async def test_a_repeated_terminate_request_leaves_the_machine_of_a_later_launch
         await launcher.force_operational(request_id="end it")
 
 
+async def test_a_terminate_of_what_is_ending_or_has_ended_changes_nothing(launcher: Launcher, world: World) -> None:
+    await world.script("#!/bin/sh\nsleep 0.5\n", "bye")
+    await launcher.server()
+    with pytest.raises(IllegalTransition, match="it is inactive"):
+        await launcher.terminate()
+    await launcher.operational()
+    assert [state_of(await launcher.terminate()) for _ in range(2)] == ["DECOMMISSIONING"] * 2
+    await launcher.becomes("TERMINATED")
+    assert state_of(await launcher.terminate()) == "TERMINATED"
+    assert await launcher.history() == WHOLE_LIFE
+
+
 async def test_a_server_says_whether_it_moves_and_whether_it_has_a_machine(launcher: Launcher) -> None:
     defined = await launcher.server()
     launched = await launcher.launch()

@@ -368,8 +368,9 @@ async def orphaned() -> Process:
     watcher = next(each for each in processes.servers(TOKEN) if b"twinline-sshd" in command(each))
     processes.kill(watcher)
     await eventually(lambda: not watcher.is_alive())
-    (server,) = processes.servers(TOKEN)
-    return server
+    # Who looked whether it listens may still be served, by a child of it.
+    await eventually(lambda: len(processes.servers(TOKEN)) == 1)
+    return processes.servers(TOKEN)[0]
 
 
 def program(path: Path, script: str) -> Path:

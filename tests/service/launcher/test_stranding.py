@@ -202,7 +202,7 @@ async def test_a_key_deleted_meanwhile_strands_with_its_name_and_no_promise_of_a
         again: bool = await eventually(partial(has_stranded_twice, launcher))
         assert again
         why = (await launcher.get()).current.stranding
-        assert (why.reason, why.message.split(":")[0]) == ("KEY_NOT_FOUND", "no cloud key launch-key")
+        assert (why.reason, why.message.split(";")[0]) == ("KEY_NOT_FOUND", "no cloud key launch-key")
         assert why.way_out.startswith("cloud key launch-key was deleted")
 
 

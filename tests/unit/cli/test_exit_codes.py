@@ -10,6 +10,7 @@ from grpc.aio import AioRpcError, Metadata
 from twinline.executor.v1 import runs_pb2 as pb
 from twinline_cli.errors import CliError, ExitCode, report
 from twinline_cli.results import exit_code, summary, took
+from twinline_executor.errors import InputMalformed, InputMissing, SelectionEmpty
 from twinline_kit import errors
 
 
@@ -44,6 +45,9 @@ def test_a_task_that_never_started_took_no_time() -> None:
     ("error", "code"),
     [
         (errors.NotFound("no key a"), ExitCode.USAGE),
+        (SelectionEmpty("no target matches"), ExitCode.REFUSED),
+        (InputMissing("no value for PORT"), ExitCode.REFUSED),
+        (InputMalformed("no value can be read"), ExitCode.USAGE),
         (errors.FailedPrecondition("not now"), ExitCode.REFUSED),
         (errors.PermissionDenied("not you"), ExitCode.REFUSED),
         (errors.DeadlineExceeded("too late"), ExitCode.UNKNOWN),

@@ -66,9 +66,9 @@ def test_a_mistake_is_named_with_its_column(selector: str, column: int) -> None:
 @pytest.mark.parametrize(
     ("selector", "hint"),
     [
-        ("state:operatonal", "no target has state operatonal, there are operational, stranded"),
-        ("deployment:stie and tag:role=web", "no target has deployment stie, there are prod"),
-        ("tag:rule=*", "no target has tag rule=*, there are env=prod, role=db, role=web"),
+        ("state:operatonal", "no target has the state operatonal: the states are operational and stranded"),
+        ("deployment:stie and tag:role=web", "no target has the deployment stie: the only deployment is prod"),
+        ("tag:rule=*", "no target has the tag rule=*: the tags are env=prod, role=db and role=web"),
         ("name:web-9", ""),
         ("state:stranded and generation:v4", ""),
     ],

@@ -186,7 +186,20 @@ async def test_a_loop_goes_on_after_a_failure_and_is_woken(caplog: pytest.LogCap
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert [record.message for record in caplog.records] == ["loop step failed, will retry"]
+    assert [record.message for record in caplog.records] == ["step failed, will retry"]
+
+
+async def test_what_must_be_done_is_tried_until_it_answers(caplog: pytest.LogCaptureFixture) -> None:
+    failures = [Unavailable("not now")]
+
+    async def step() -> str:
+        if failures:
+            raise failures.pop()
+        return "done"
+
+    assert await loops.until_done("test", step, run="run-1") == "done"
+    (told,) = [vars(record) for record in caplog.records]
+    assert (told["step"], told["run"], told["failures"], told["error"]) == ("test", "run-1", 1, "not now")
 
 
 async def test_what_wakes_a_loop_during_its_step_counts() -> None:

@@ -2,7 +2,7 @@
 
 from asyncio import to_thread
 from collections.abc import AsyncIterator
-from datetime import datetime
+from datetime import UTC, datetime
 
 from twinline.executor.v1 import runs_pb2 as pb
 from twinline.executor.v1 import runs_pb2_grpc as rpc
@@ -11,7 +11,6 @@ from twinline_executor.credentials import Credentials
 from twinline_executor.dispatcher import Dispatcher
 from twinline_executor.planner import Planner
 from twinline_executor.rows import Run, Task
-from twinline_executor.service import Context
 from twinline_executor.states import State
 from twinline_executor.store.runs import RunStore
 from twinline_executor.watching import Watching
@@ -20,6 +19,7 @@ from twinline_kit.auth import caller
 from twinline_kit.clock import Clock
 from twinline_kit.errors import InvalidArgument
 from twinline_kit.ids import new_id, required_request_id
+from twinline_kit.interceptors import Context
 
 
 class RunService(rpc.RunServiceServicer):
@@ -104,7 +104,12 @@ class RunService(rpc.RunServiceServicer):
 
 
 def _before(position: tuple[str, ...]) -> tuple[datetime, str] | None:
+    if not position:
+        return None
     try:
-        return (datetime.fromisoformat(position[0]), position[1]) if position else None
-    except ValueError:
+        at = datetime.fromisoformat(position[0])
+        if at.tzinfo is None:
+            raise ValueError("a moment without a time zone")
+        return at.astimezone(UTC), position[1]
+    except (ValueError, OverflowError):
         raise pages.BadPageToken("page_token is not one of ours: start again without one") from None

@@ -6,11 +6,11 @@ from asyncio import to_thread
 from twinline.executor.v1 import scripts_pb2 as pb
 from twinline.executor.v1 import scripts_pb2_grpc as rpc
 from twinline_executor import convert, headers
-from twinline_executor.service import Context
 from twinline_executor.store.scripts import ScriptStore
 from twinline_kit import pages
 from twinline_kit.clock import Clock
 from twinline_kit.errors import InvalidArgument
+from twinline_kit.interceptors import Context
 
 LONGEST_NAME = 255
 

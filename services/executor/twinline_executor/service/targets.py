@@ -10,12 +10,12 @@ from twinline.common.v1 import common_pb2
 from twinline.executor.v1 import targets_pb2 as pb
 from twinline.executor.v1 import targets_pb2_grpc as rpc
 from twinline_executor import convert, selectors
-from twinline_executor.service import Context
 from twinline_executor.ssh_login import host_key_line
 from twinline_executor.store.targets import TargetStore
 from twinline_kit import pages
 from twinline_kit.clock import Clock
 from twinline_kit.errors import InvalidArgument
+from twinline_kit.interceptors import Context
 
 AT_ONCE = 1000
 LONGEST = {"id": 128, "name": 255, "deployment": 255, "state": 64}

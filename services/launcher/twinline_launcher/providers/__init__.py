@@ -86,7 +86,8 @@ class Cloud(Protocol):
     async def describe(self, tokens: Collection[str]) -> Mapping[str, Machine]:
         """The machines as they are now, by token, in as few calls as can be; without those that were never launched.
 
-        A machine of which nothing can be told now is never left out: the call fails instead.
+        A machine of which nothing can be told now is never left out: the call fails instead. It raises
+        RecordUnreadable where that is so of single machines, and each of the others can be told by a call of its own.
         """
         ...
 

@@ -12,13 +12,13 @@ from twinline.launcher.v1 import catalog_pb2_grpc as rpc
 from twinline_kit import pages
 from twinline_kit.clock import Clock
 from twinline_kit.errors import InvalidArgument, NotFound, Violation
+from twinline_kit.interceptors import Context
 from twinline_launcher import convert, inputs, names
 from twinline_launcher.errors import CloudUnknown, no_script, scripts_not_found
 from twinline_launcher.models import Deployment, Generation, Image, SecurityGroup, Template
 from twinline_launcher.providers import Clouds
 from twinline_launcher.store.catalog import CatalogStore
 
-Context = grpc.aio.ServicerContext[Any, Any]
 Row = TypeVar("Row", Image, SecurityGroup, Template, Deployment)
 
 _MOST_STEPS = 200

@@ -2,10 +2,7 @@
 
 import logging
 from asyncio import to_thread
-from collections.abc import AsyncIterator, Iterable
-from typing import Any
-
-import grpc.aio
+from collections.abc import AsyncIterator, Collection, Iterable
 
 from twinline.launcher.v1 import servers_pb2 as pb
 from twinline.launcher.v1 import servers_pb2_grpc as rpc
@@ -13,11 +10,12 @@ from twinline_kit import ids, pages
 from twinline_kit.auth import caller
 from twinline_kit.clock import Clock
 from twinline_kit.errors import Conflict, InvalidArgument
+from twinline_kit.interceptors import Context
 from twinline_launcher import convert, inputs, launching, names, states, watch
 from twinline_launcher.changes import Changes
 from twinline_launcher.models import Deployment, Image, Instance, SecurityGroup, Server, Template, Whole
 from twinline_launcher.preflight import Preflight
-from twinline_launcher.states import ENDING, Event, State
+from twinline_launcher.states import ENDED, Event, State
 from twinline_launcher.store.catalog import CatalogStore
 from twinline_launcher.store.instances import InstanceStore
 from twinline_launcher.store.servers import ServerStore
@@ -27,7 +25,6 @@ log = logging.getLogger(__name__)
 _TRIES = 5
 """How often a person's wish is put to a machine that the reconciler writes at the same time."""
 
-Context = grpc.aio.ServicerContext[Any, Any]
 Wish = pb.ResumeServerRequest | pb.ForceOperationalServerRequest | pb.TerminateServerRequest
 
 
@@ -116,10 +113,7 @@ class ServerService(rpc.ServerServiceServicer):
         return await self._move(request, Event.FORCE_OPERATIONAL, cause)
 
     async def TerminateServer(self, request: pb.TerminateServerRequest, context: Context) -> pb.Server:
-        whole = await to_thread(self._servers.get, names.server_reference(request.server))
-        if _state(whole) in ENDING:
-            return await self._answer(whole.server.id)
-        return await self._move(request, Event.TERMINATE, f"terminated by {caller().name}")
+        return await self._move(request, Event.TERMINATE, f"terminated by {caller().name}", unless=ENDED)
 
     async def ListTransitions(self, request: pb.ListTransitionsRequest, context: Context) -> pb.ListTransitionsResponse:
         size = pages.page_size(request.page_size)
@@ -141,12 +135,17 @@ class ServerService(rpc.ServerServiceServicer):
             message = (await self._messages([change.whole]))[0]
             yield pb.WatchServersResponse(server=message, transitions=map(convert.transition, change.transitions))
 
-    async def _move(self, request: Wish, event: Event, cause: str) -> pb.Server:
-        """What a person asks for holds in the state that the machine has by then, whoever wrote it meanwhile."""
+    async def _move(
+        self, request: Wish, event: Event, cause: str, *, unless: Collection[State] = frozenset()
+    ) -> pb.Server:
+        """What a person asks for holds in the state that the machine has by then, whoever wrote it meanwhile.
+
+        In the states of `unless` it needs nothing.
+        """
         server, request_id = names.server_reference(request.server), ids.request_id(request.request_id)
         for _ in range(_TRIES):
             whole = await to_thread(self._servers.get, server)
-            if not await self._is_served(request_id, whole.server, event):
+            if not await self._is_served(request_id, whole.server, event) and _state(whole) not in unless:
                 states.after(_state(whole), event, server=whole.server.name)
                 machine = whole.instance
                 if machine is not None and not await self._applied(machine, event, cause, request_id):

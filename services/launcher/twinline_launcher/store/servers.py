@@ -61,7 +61,7 @@ class ServerStore:
             either = select(Server).where(sa.or_(col(Server.id) == server, col(Server.name) == server))
             if found := session.exec(either).first():
                 return _with_machines(session, [found])[0]
-        raise ServerNotFound(f"no server {server}: list the servers to see their names", server=server)
+        raise ServerNotFound(f"no server {server}; `twinline servers list` shows what there is", server=server)
 
     def page(self, *, deployment: str, after: str, limit: int) -> Sequence[Whole]:
         """At most `limit` servers whose names follow `after`, by name; of one deployment, or of all for ""."""

@@ -98,7 +98,7 @@ class CatalogServiceServicer:
 
     def ApplySecurityGroup(self, request, context):
         """Applies a security group; servers that use it feel the change at once.
-        Reasons: CLOUD_UNKNOWN.
+        Reasons: CLOUD_UNKNOWN, RECORD_UNREADABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -41,7 +41,7 @@ class CatalogServiceStub:
     """Lists images by name."""
     ApplySecurityGroup: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.ApplySecurityGroupRequest, _catalog_pb2.SecurityGroup]
     """Applies a security group; servers that use it feel the change at once.
-    Reasons: CLOUD_UNKNOWN.
+    Reasons: CLOUD_UNKNOWN, RECORD_UNREADABLE.
     """
     ListSecurityGroups: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.ListSecurityGroupsRequest, _catalog_pb2.ListSecurityGroupsResponse]
     """Lists security groups by name."""
@@ -69,7 +69,7 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     """Lists images by name."""
     ApplySecurityGroup: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ApplySecurityGroupRequest, _catalog_pb2.SecurityGroup]  # type: ignore[assignment]
     """Applies a security group; servers that use it feel the change at once.
-    Reasons: CLOUD_UNKNOWN.
+    Reasons: CLOUD_UNKNOWN, RECORD_UNREADABLE.
     """
     ListSecurityGroups: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ListSecurityGroupsRequest, _catalog_pb2.ListSecurityGroupsResponse]  # type: ignore[assignment]
     """Lists security groups by name."""
@@ -112,7 +112,7 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_pb2.SecurityGroup, _abc.Awaitable[_catalog_pb2.SecurityGroup]]:
         """Applies a security group; servers that use it feel the change at once.
-        Reasons: CLOUD_UNKNOWN.
+        Reasons: CLOUD_UNKNOWN, RECORD_UNREADABLE.
         """
 
     @_abc_1.abstractmethod

@@ -149,8 +149,8 @@ class ServerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def TerminateServer(self, request, context):
-        """Decommissions an operational server and ends its machine; ends any other machine at once. A repeated request_id
-        returns the server as it is, whatever machine it has by then.
+        """Decommissions an operational server and ends its machine; ends any other machine at once. A server whose machine
+        is ending or terminated is returned as it is, and so is one for a repeated request_id, whatever machine it has.
         Reasons: SERVER_NOT_FOUND, ILLEGAL_TRANSITION.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

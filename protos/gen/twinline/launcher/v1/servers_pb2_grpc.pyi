@@ -63,8 +63,8 @@ class ServerServiceStub:
     Reasons: SERVER_NOT_FOUND, ILLEGAL_TRANSITION.
     """
     TerminateServer: _grpc.UnaryUnaryMultiCallable[_servers_pb2.TerminateServerRequest, _servers_pb2.Server]
-    """Decommissions an operational server and ends its machine; ends any other machine at once. A repeated request_id
-    returns the server as it is, whatever machine it has by then.
+    """Decommissions an operational server and ends its machine; ends any other machine at once. A server whose machine
+    is ending or terminated is returned as it is, and so is one for a repeated request_id, whatever machine it has.
     Reasons: SERVER_NOT_FOUND, ILLEGAL_TRANSITION.
     """
     ListTransitions: _grpc.UnaryUnaryMultiCallable[_servers_pb2.ListTransitionsRequest, _servers_pb2.ListTransitionsResponse]
@@ -111,8 +111,8 @@ class ServerServiceAsyncStub(ServerServiceStub):
     Reasons: SERVER_NOT_FOUND, ILLEGAL_TRANSITION.
     """
     TerminateServer: _aio.UnaryUnaryMultiCallable[_servers_pb2.TerminateServerRequest, _servers_pb2.Server]  # type: ignore[assignment]
-    """Decommissions an operational server and ends its machine; ends any other machine at once. A repeated request_id
-    returns the server as it is, whatever machine it has by then.
+    """Decommissions an operational server and ends its machine; ends any other machine at once. A server whose machine
+    is ending or terminated is returned as it is, and so is one for a repeated request_id, whatever machine it has.
     Reasons: SERVER_NOT_FOUND, ILLEGAL_TRANSITION.
     """
     ListTransitions: _aio.UnaryUnaryMultiCallable[_servers_pb2.ListTransitionsRequest, _servers_pb2.ListTransitionsResponse]  # type: ignore[assignment]
@@ -204,8 +204,8 @@ class ServerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _servers_pb2.TerminateServerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_servers_pb2.Server, _abc.Awaitable[_servers_pb2.Server]]:
-        """Decommissions an operational server and ends its machine; ends any other machine at once. A repeated request_id
-        returns the server as it is, whatever machine it has by then.
+        """Decommissions an operational server and ends its machine; ends any other machine at once. A server whose machine
+        is ending or terminated is returned as it is, and so is one for a repeated request_id, whatever machine it has.
         Reasons: SERVER_NOT_FOUND, ILLEGAL_TRANSITION.
         """
 

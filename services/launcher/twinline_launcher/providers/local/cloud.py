@@ -15,17 +15,18 @@ import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from twinline_kit.clock import Clock
 from twinline_kit.errors import Error, Unavailable, Violation
-from twinline_launcher.errors import LaunchRefused, SshdMissing
+from twinline_launcher.errors import LaunchRefused, RecordUnreadable, SshdMissing
 from twinline_launcher.models import Generation
 from twinline_launcher.providers import InstanceType, LaunchSpec, Machine, Power
 from twinline_launcher.providers.local import processes, sshd
-from twinline_launcher.providers.local.folder import LOCK_PATIENCE, Busy, Folder, Record, all_folders
+from twinline_launcher.providers.local.folder import LOCK_PATIENCE, Busy, Folder, Record, all_folders, read_json
 from twinline_launcher.providers.local.processes import MARKER, UNKNOWN, Children
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,9 @@ _BODY_V4 = ["/bin/sh", "-c", "while :; do sleep 3600; done", "twinline-machine"]
 # Restarts the agent as systemd would; one that was refused for good (3) less often.
 _BODY_V5 = ["/bin/sh", "-c", 'while :; do "$@"; [ $? -eq 3 ] && sleep 30; sleep 1; done', "twinline-machine"]
 _PORT_ATTEMPTS = 5
+# Whoever wants to know how a machine ended has so long to read its console, and a late launch to find that it is over.
+_KEPT = timedelta(days=30)
+_SWEEP_EVERY = timedelta(days=1)
 # For the SSH servers that one piece of work starts, however many they are.
 _START_PATIENCE = 5.0
 # What waits here waits for a file's lock or for a process: it must not take the threads that everybody else shares.
@@ -63,6 +67,7 @@ class LocalCloud:
         self._clock = clock
         self._sshd_program = sshd_program
         self._children = Children()
+        self._swept = datetime.min.replace(tzinfo=UTC)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="local-cloud")
 
     @property
@@ -88,8 +93,12 @@ class LocalCloud:
         return await self._look(tokens, patience=0)
 
     async def terminate(self, token: str) -> Machine:
-        """See Cloud."""
-        return await self._do(self._locked, token, self._terminate)
+        """See Cloud. Now and then it deletes what is left of machines that ended long ago."""
+        ended: Machine = await self._do(self._locked, token, self._terminate)
+        if self._clock() - self._swept >= _SWEEP_EVERY:
+            self._swept = self._clock()
+            await self._do(self._sweep)
+        return ended
 
     async def apply_group(self, group: str, open_ports: Sequence[int]) -> None:
         """See Cloud."""
@@ -152,8 +161,14 @@ class LocalCloud:
 
     def _terminate(self, folder: Folder) -> Machine:
         at = self._clock()
+        try:
+            record = folder.read()
+        except RecordUnreadable as error:
+            # Its processes carry its name: it can be ended without what the record knew, and must not cost money.
+            log.warning("machine ended without its record", extra={"instance": folder.token, "error": str(error)})
+            record = None
         # A launch that comes late finds the record, and that it is over.
-        record = folder.read() or folder.write(Record(folder.token, launch_time=at, end_time=at))
+        record = record or folder.write(Record(folder.token, launch_time=at, end_time=at))
         return _machine(self._ended(folder, record))
 
     def _accept(self, folder: Folder, spec: LaunchSpec) -> Record:
@@ -247,6 +262,16 @@ class LocalCloud:
             raise Unavailable(f"machine {record.token} has processes that cannot be killed: it is asked again")
         self._children.reap()
 
+    def _sweep(self) -> None:
+        for folder in all_folders(self._instances):
+            try:
+                with folder.locked(patience=0):
+                    record = folder.read()
+                    if record and record.end_time and self._clock() - record.end_time > _KEPT:
+                        folder.delete()
+            except (Error, OSError) as error:
+                log.warning("machine not swept", extra={"instance": folder.token, "error": str(error)})
+
     def _write_group(self, group: str, ports: Sequence[int]) -> list[str]:
         """Write what should be; returns the machines that may have to follow."""
         groups = Folder(self._folder / "groups")
@@ -255,21 +280,29 @@ class LocalCloud:
             if known.get(group) == list(ports):
                 return []
             groups.write_file("groups.json", json.dumps({**known, group: list(ports)}, indent=1).encode())
-        records = (folder.read() for folder in all_folders(self._instances))
-        return [
-            record.token for record in records if record and not record.end_time and group in record.security_groups
-        ]
+        return [folder.token for folder in all_folders(self._instances) if _is_member(folder, group)]
 
     def _open_ports(self, groups: Sequence[str]) -> set[int]:
         known = self._groups()
         return {port for group in groups for port in known.get(group, ())}
 
     def _groups(self) -> dict[str, list[int]]:
-        try:
-            known: dict[str, list[int]] = json.loads((self._folder / "groups" / "groups.json").read_text())
-        except FileNotFoundError:
-            return {}
-        return known
+        way_out = "or delete it and start the launcher again, which states all groups anew"
+        return read_json(self._folder / "groups" / "groups.json", _ports_of_groups, way_out) or {}
+
+
+def _ports_of_groups(content: Any) -> dict[str, list[int]]:
+    return {str(group): [int(port) for port in ports] for group, ports in dict(content).items()}
+
+
+def _is_member(folder: Folder, group: str) -> bool:
+    """Whether a machine may have to follow a security group. A spoilt record keeps no other one from that."""
+    try:
+        record = folder.read()
+    except RecordUnreadable as error:
+        log.warning("machine left out of its group", extra={"instance": folder.token, "error": str(error)})
+        return False
+    return record is not None and not record.end_time and group in record.security_groups
 
 
 def _machine(record: Record) -> Machine:

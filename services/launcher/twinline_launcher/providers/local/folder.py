@@ -2,21 +2,25 @@
 
 import fcntl
 import json
+import logging
 import os
 import re
-import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from twinline_kit import files
 from twinline_kit.errors import InvalidArgument, Unavailable
+from twinline_launcher.errors import RecordUnreadable
 from twinline_launcher.models import Generation
 from twinline_launcher.providers.local.processes import CONSOLE, Process
+
+log = logging.getLogger(__name__)
 
 LOCK_PATIENCE = 5.0
 """Seconds that somebody waits for whoever else works at a machine."""
@@ -25,6 +29,8 @@ _LOCK_PAUSE = 0.02
 _TOKEN = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _KEPT = frozenset({"machine.json", CONSOLE})
 _TIMES = ("launch_time", "run_time", "end_time")
+
+T = TypeVar("T")
 
 
 class Busy(Unavailable):
@@ -95,21 +101,21 @@ class Folder:
     def locked(self, patience: float = LOCK_PATIENCE) -> Iterator[None]:
         """Be the only one, of all processes, who changes this machine. Raises Busy after `patience` seconds."""
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(self.path.with_name(f".{self.token}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            if not _locks(descriptor, patience):
+        # Not flock's own waiting: it has no end, and the thread that waits is one of few.
+        deadline = time.monotonic() + patience
+        while (descriptor := _taken(self._lock)) is None:
+            if time.monotonic() >= deadline:
                 raise Busy(f"another process works at {self.path}: it is asked again", folder=str(self.path))
+            time.sleep(_LOCK_PAUSE)
+        try:
             yield
         finally:
             os.close(descriptor)
 
     def read(self) -> Record | None:
-        """The record; None when no machine was accepted."""
-        try:
-            content = json.loads((self.path / "machine.json").read_text())
-        except FileNotFoundError:
-            return None
-        return _load(content)
+        """The record; None when no machine was accepted. Raises RecordUnreadable when it is spoilt."""
+        way_out = "or delete it: the machine then counts as vanished, and is ended"
+        return read_json(self.path / "machine.json", _load, way_out)
 
     def write(self, record: Record, **changes: Any) -> Record:
         """Replace the record as a whole, on the disk when this returns."""
@@ -120,13 +126,8 @@ class Folder:
     def write_file(self, name: str, content: bytes) -> Path:
         """Let a private file appear complete."""
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        draft, path = self.path / f".{name}.{secrets.token_hex(4)}", self.path / name
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        path = self.path / name
+        files.write_private(path, content)
         return path
 
     def clear(self) -> None:
@@ -135,27 +136,53 @@ class Folder:
             if each.name in _KEPT:
                 continue
             if each.is_dir() and not each.is_symlink():
-                shutil.rmtree(each, ignore_errors=True)
+                _remove(each)
             else:
                 each.unlink(missing_ok=True)
 
+    def delete(self) -> None:
+        """Delete all that there is, the lock too. Only by who has locked it."""
+        _remove(self.path)
+        self._lock.unlink(missing_ok=True)
 
-def _locks(descriptor: int, patience: float) -> bool:
-    # Not flock's own waiting: it has no end, and the thread that waits is one of few.
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(_LOCK_PAUSE)
-        else:
-            return True
+    @property
+    def _lock(self) -> Path:
+        return self.path.with_name(f".{self.token}.lock")
+
+
+def _remove(path: Path) -> None:
+    """Delete a folder, as far as can be: the rest of it is deleted all the same."""
+    shutil.rmtree(path, ignore_errors=True)
+    if path.exists():
+        log.warning("folder of a machine not deleted: look at its permissions", extra={"folder": str(path)})
+
+
+def read_json(file: Path, made_of: Callable[[Any], T], way_out: str) -> T | None:
+    """What is made of a JSON file; None when there is none. RecordUnreadable, with the way out, when it is spoilt."""
+    try:
+        return made_of(json.loads(file.read_bytes()))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError) as error:
+        text = f"{file} is spoilt ({type(error).__name__}: {error}): restore it, {way_out}"
+        raise RecordUnreadable(text, file=str(file)) from error
+
+
+def _taken(path: Path) -> int | None:
+    """An open file that holds the lock, or None: another one holds it, or deleted its file just now."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(descriptor), path.stat()):
+            return descriptor
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    os.close(descriptor)
+    return None
 
 
 def all_folders(instances: Path) -> list[Folder]:
-    """The folder of every machine there ever was."""
+    """The folder of every machine that there is, and of those that ended not long ago."""
     if not instances.is_dir():
         return []
     return [Folder(path) for path in sorted(instances.iterdir()) if (path / "machine.json").exists()]
