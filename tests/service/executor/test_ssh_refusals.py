@@ -195,7 +195,7 @@ async def test_a_host_that_says_nothing_of_a_task_does_not_hold_its_run(
     await host.start()
     async with start_executor(ssh_silence=0.3) as executor:
         await executor.add_host(host)
-        started = await executor.start("true", "web-1", reach_timeout=SOON)
+        started = await executor.start("true", "web-1", reach_timeout={"seconds": 4})  # a login may take a while
         await executor.task_becomes(started.id, Task.STATE_PENDING, "HOST_SILENT")
         await executor.ended(started.id)
         assert (await executor.task(started.id)).state == Task.STATE_UNKNOWN
