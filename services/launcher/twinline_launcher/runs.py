@@ -25,6 +25,8 @@ _GOES_ON = {
     pb.Task.STATE_RUNNING: StepState.RUNNING,
 }
 _LEAST = timedelta(seconds=1)
+_LONGEST = timedelta(days=30)
+"""What the executor takes for a script: a list may have more."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Runs:
             request_id=f"{machine.id}/{which}/{index}/{step.attempt}",
             targets=[machine.id],
             inputs=inputs.given_to(step.inputs, machine.inputs),
-            timeout=_duration(limits.timeout),
+            timeout=_duration(min(limits.timeout, _LONGEST)),
             reach_timeout=_duration(limits.reach),
         )
         if step.script:

@@ -40,6 +40,12 @@ printf '%s %s' "$WHOM" "$PORT"
 SECRET = b"hunter2-hunter2-hunter2"
 
 
+def nowhere(name: str) -> targets_pb2.Target:
+    """A target that nobody reaches."""
+    line = targets_pb2.SshLine(host="192.0.2.1", cloud_key="launch-key")
+    return targets_pb2.Target(id=f"t-{name}", name=name, ssh=line)
+
+
 async def test_twenty_equal_requests_at_once_make_one_run(executor: Executor, host: Sshd) -> None:
     await executor.add_host(host)
     request_id = str(uuid.uuid4())
@@ -93,9 +99,8 @@ async def test_a_target_is_found_by_id_and_counts_once(executor: Executor, host:
 
 
 async def test_a_run_names_all_targets_that_it_was_given_and_takes_no_more_than_a_thousand(executor: Executor) -> None:
-    line = targets_pb2.SshLine(host="192.0.2.1", cloud_key="launch-key")
     names = [f"web-{number:03}" for number in range(30)]
-    targets = [targets_pb2.Target(id=f"t-{name}", name=name, ssh=line) for name in names]
+    targets = [nowhere(name) for name in names]
     await executor.targets.ApplyTargets(targets_pb2.ApplyTargetsRequest(targets=targets))
     assert (await executor.start("true", *names, validate_only=True)).targets == names
     with pytest.raises(InvalidArgument, match="1001 targets are more than 1000 given one by one; give a selector"):
@@ -109,9 +114,32 @@ async def test_a_run_tells_its_time_limit(executor: Executor, host: Sshd) -> Non
     assert not (await executor.start("true", "web-1")).HasField("timeout")
 
 
+@pytest.mark.parametrize("field", ["timeout", "reach_timeout"])
+@pytest.mark.parametrize(
+    "length",
+    [
+        {"seconds": 2**63 - 1}, {"seconds": -(2**63)}, {"seconds": 0}, {"nanos": -1}, {"seconds": 1, "nanos": -(10**9)},
+        {"seconds": 30 * 86400, "nanos": 1000},
+    ],
+)  # fmt: skip
+async def test_no_length_of_time_is_taken_that_an_answer_cannot_hold(
+    executor: Executor, field: str, length: dict[str, int]
+) -> None:
+    await executor.targets.ApplyTargets(targets_pb2.ApplyTargetsRequest(targets=[nowhere("web-1")]))
+    with pytest.raises(InvalidArgument, match=f"{field} must be more than nothing and at most"):
+        await executor.start("true", "web-1", **{field: length})
+    assert not (await executor.runs.ListRuns(runs_pb2.ListRunsRequest())).runs
+
+
+async def test_a_script_may_take_a_month(executor: Executor) -> None:
+    await executor.targets.ApplyTargets(targets_pb2.ApplyTargetsRequest(targets=[nowhere("web-1")]))
+    run = await executor.start("true", "web-1", timeout={"seconds": 30 * 86400})
+    assert run.timeout.seconds == 30 * 86400
+
+
 async def test_hosts_are_tried_for_no_longer_than_they_keep_journals(executor: Executor, host: Sshd) -> None:
     await executor.add_host(host)
-    with pytest.raises(InvalidArgument, match="longer than 6 days"):
+    with pytest.raises(InvalidArgument, match="reach_timeout must be more than nothing and at most 6 days"):
         await executor.start("true", "web-1", reach_timeout={"seconds": 7 * 86400})
 
 

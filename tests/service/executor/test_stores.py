@@ -72,6 +72,15 @@ def test_runs_of_the_first_tables_go_on_where_their_tasks_are(engine: sa.Engine)
     assert [(task.id, task.change) for task in changed] == [("task-2", 3), ("task-1", 70), ("task-0", 71)]
 
 
+def test_a_time_limit_that_no_answer_holds_becomes_one_that_an_answer_can(engine: sa.Engine) -> None:
+    new_run(engine, timeout=float(2**63))
+    new_run(engine, id="run-2", request_id="r2", timeout=86400.0)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0003'")
+    db.migrate(engine, "twinline_executor")
+    assert [RunStore(engine).get(each).timeout for each in ("run-1", "run-2")] == [30 * 86400, 86400]
+
+
 def test_a_repeated_request_returns_the_first_run(engine: sa.Engine) -> None:
     first, _ = new_run(engine)
     assert RunStore(engine).create(replace(first, id="run-2"), []).id == "run-1"

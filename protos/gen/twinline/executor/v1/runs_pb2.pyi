@@ -404,7 +404,7 @@ class StartRunRequest(_message.Message):
 
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
-        """on the host; none when absent"""
+        """on the host; none when absent, at most 30 days"""
 
     @_builtins.property
     def reach_timeout(self) -> _duration_pb2.Duration:
