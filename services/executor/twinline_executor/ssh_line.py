@@ -57,7 +57,7 @@ class SshLine:
 
     async def endpoints(self, tasks: Iterable[ActiveTask]) -> dict[str, Endpoint]:
         """Where the tasks' targets are, by target id; those that cannot be reached by SSH are left out."""
-        found = await asyncio.to_thread(self._targets.find, [task.target_id for task in tasks])
+        found = await asyncio.to_thread(self._targets.by_id, [task.target_id for task in tasks])
         return {target.id: endpoint for target in found.values() if (endpoint := _endpoint(target.id, target))}
 
     def carry(self, tasks: Iterable[ActiveTask], endpoints: Mapping[str, Endpoint]) -> None:
@@ -148,7 +148,7 @@ class SshLine:
         failures = 0
         while True:
             try:
-                found = await asyncio.to_thread(self._targets.find, [target_id])
+                found = await asyncio.to_thread(self._targets.by_id, [target_id])
                 return _endpoint(target_id, found[target_id]) if target_id in found else None
             except Exception:
                 failures += 1

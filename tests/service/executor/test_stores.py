@@ -249,7 +249,7 @@ def test_calls_that_apply_the_same_targets_at_once_do_not_wait_for_each_other_fo
             forth = threads.submit(apply, f"{state}-forth", some)
             back = threads.submit(apply, f"{state}-back", some[::-1])
             assert forth.result(timeout=60) == back.result(timeout=60)[::-1]
-    assert len({target.state for target in targets.find([each.id for each in some]).values()}) == 1
+    assert len({target.state for target in targets.by_id([each.id for each in some]).values()}) == 1
 
 
 def test_a_cancel_is_seen_by_the_owner_alone(engine: sa.Engine) -> None:
@@ -268,3 +268,15 @@ def test_a_result_that_cannot_be_stored_does_not_hold_up_the_others(engine: sa.E
     impossible = replace(result("task-0"), reason="\0")
     assert ResultStore(engine, "a").record([impossible, result("task-1")]) <= {"task-0"}
     assert RunStore(engine).task("task-1").state is State.SUCCEEDED
+
+
+def test_an_id_goes_before_a_name_and_means_nobody_else_once_its_target_is_deleted(engine: sa.Engine) -> None:
+    targets = TargetStore(engine)
+    ours, namesake = Target("instance-1", "web-1", 4), Target("instance-2", "instance-1", 4)
+    targets.apply([ours, namesake], at=NOW)
+    asked = ["instance-1", "web-1", "instance-2"]
+    assert [targets.find(asked)[name].id for name in asked] == ["instance-1", "instance-1", "instance-2"]
+    assert targets.get("instance-1").id == "instance-1"
+    targets.delete("instance-1")
+    assert targets.by_id(["instance-1", "instance-2"]).keys() == {"instance-2"}
+    assert targets.get("instance-1").id == "instance-2"  # for people a name is one again
