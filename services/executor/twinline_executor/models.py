@@ -60,6 +60,7 @@ runs = sa.Table(
     sa.Column("credentials", sa.JSON, nullable=False),  # update times of those its inputs name, when first opened
     sa.Column("targets", sa.JSON, nullable=False),  # names of those that were given one by one
     sa.Column("changes", sa.BigInteger, nullable=False),  # the number of the latest change of its tasks
+    sa.Column("max_output", sa.BigInteger),  # bytes that hosts are told to keep; null in runs of an older version
     sa.Index("runs_newest", "create_time", "id"),
     sa.Index("runs_open", "open", "owner"),
 )

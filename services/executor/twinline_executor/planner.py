@@ -26,10 +26,11 @@ MOST_NAMED = 1000
 class Planner:
     """Reads what a run needs; writes nothing."""
 
-    def __init__(self, scripts: ScriptStore, targets: TargetStore, replica: str) -> None:
+    def __init__(self, scripts: ScriptStore, targets: TargetStore, replica: str, *, max_output: int) -> None:
         self._scripts = scripts
         self._targets = targets
         self._replica = replica
+        self._max_output = max_output
 
     def plan(
         self, request: pb.StartRunRequest, *, run_id: str, started_by: str, traceparent: str, at: datetime
@@ -44,6 +45,7 @@ class Planner:
             inputs=resolved, timeout=_timeout(request), reach_timeout=_reach_timeout(request),
             started_by=started_by, create_time=at, traceparent=traceparent,
             owner=self._replica, targets=tuple(target.name for target in selected) if request.targets else (),
+            max_output=self._max_output,
         )  # fmt: skip
         return run, [
             Task(new_id("task"), run_id, target.id, target.name, target.line, target.agent_id, at)

@@ -21,6 +21,8 @@ from twinline_executor.store.targets import TargetStore
 from twinline_kit import db
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678000, UTC)
+ADDED = {"0002": ("changes", "credentials"), "0003": ("targets",), "0005": ("max_output",)}
+"""Columns of runs by the revision that they came with."""
 
 
 @pytest.fixture
@@ -37,6 +39,7 @@ def new_run(engine: sa.Engine, count: int = 3, **fields: object) -> tuple[Run, l
     values: dict[str, object] = {
         "id": "run-1", "request_id": "r1", "script": "", "revision": 0, "command": "true", "selector": "",
         "inputs": {}, "timeout": None, "reach_timeout": 300.0, "started_by": "me", "create_time": NOW, "owner": "a",
+        "max_output": 2**40,
     }  # fmt: skip
     run = Run(**values | fields)  # type: ignore[arg-type]
     prefix = "task" if run.id == "run-1" else run.id
@@ -52,6 +55,14 @@ def result(task: str, data: bytes = b"", *, at: int = 0, state: State = State.SU
     )
 
 
+def take_back(engine: sa.Engine, revision: str) -> None:
+    """Make the database one that an older version left."""
+    with engine.begin() as connection:
+        for column in (column for later, columns in ADDED.items() if later > revision for column in columns):
+            connection.exec_driver_sql(f"ALTER TABLE runs DROP COLUMN {column}")
+        connection.exec_driver_sql(f"UPDATE alembic_version SET version_num = '{revision}'")
+
+
 def test_the_migrations_make_the_tables_that_the_code_expects(engine: sa.Engine) -> None:
     db.migrate(engine, "twinline_executor")
     with engine.connect() as connection:
@@ -61,11 +72,8 @@ def test_the_migrations_make_the_tables_that_the_code_expects(engine: sa.Engine)
 def test_runs_of_the_first_tables_go_on_where_their_tasks_are(engine: sa.Engine) -> None:
     new_run(engine)
     with engine.begin() as connection:
-        connection.exec_driver_sql("ALTER TABLE runs DROP COLUMN changes")
-        connection.exec_driver_sql("ALTER TABLE runs DROP COLUMN credentials")
-        connection.exec_driver_sql("ALTER TABLE runs DROP COLUMN targets")
         connection.exec_driver_sql("UPDATE tasks SET change = 70 WHERE id = 'task-1'")
-        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
+    take_back(engine, "0001")
     db.migrate(engine, "twinline_executor")
     ResultStore(engine, "a").record([result("task-0")])
     changed = RunStore(engine).tasks_changed("run-1", after=(3, ""), limit=9)
@@ -75,8 +83,7 @@ def test_runs_of_the_first_tables_go_on_where_their_tasks_are(engine: sa.Engine)
 def test_a_time_limit_that_no_answer_holds_becomes_one_that_an_answer_can(engine: sa.Engine) -> None:
     new_run(engine, timeout=float(2**63))
     new_run(engine, id="run-2", request_id="r2", timeout=86400.0)
-    with engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0003'")
+    take_back(engine, "0003")
     db.migrate(engine, "twinline_executor")
     assert [RunStore(engine).get(each).timeout for each in ("run-1", "run-2")] == [30 * 86400, 86400]
 
