@@ -42,6 +42,7 @@ runs = sa.Table(
     METADATA,
     sa.Column("id", sa.String(32), primary_key=True),
     sa.Column("request_id", sa.String(128), nullable=False, unique=True),
+    sa.Column("asked", sa.String(64)),  # digest of what the request was for; null in runs of an older version
     sa.Column("script", sa.String(255), nullable=False),
     sa.Column("revision", sa.Integer, nullable=False),
     sa.Column("command", sa.Text, nullable=False),

@@ -1,5 +1,7 @@
 """Turns a request into a run and its tasks, or says all that stands in the way."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
@@ -21,6 +23,16 @@ MAX_REACH_TIMEOUT = timedelta(seconds=SURELY_KEPT)
 """A host that dropped the journal of a task must not be asked to start it: it would run twice."""
 MOST_NAMED = 1000
 """Targets that a run may be given one by one; a selector picks any number."""
+
+
+def asked(request: pb.StartRunRequest) -> str:
+    """A digest of what a request is for, as it was asked: what it picks may be something else a moment later.
+
+    Time limits are no part of it: who asks again has less time left.
+    """
+    what = [request.WhichOneof("what"), request.script, request.command, request.revision]
+    where = [request.selector, sorted(set(request.targets))]
+    return hashlib.sha256(json.dumps([what, where, sorted(request.inputs.items())]).encode()).hexdigest()
 
 
 class Planner:
@@ -45,7 +57,7 @@ class Planner:
             inputs=resolved, timeout=_timeout(request), reach_timeout=_reach_timeout(request),
             started_by=started_by, create_time=at, traceparent=traceparent,
             owner=self._replica, targets=tuple(target.name for target in selected) if request.targets else (),
-            max_output=self._max_output,
+            max_output=self._max_output, asked=asked(request),
         )  # fmt: skip
         return run, [
             Task(new_id("task"), run_id, target.id, target.name, target.line, target.agent_id, at)

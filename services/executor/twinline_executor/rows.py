@@ -80,6 +80,7 @@ class Run:
     owner: str = ""
     targets: tuple[str, ...] = ()
     max_output: int | None = None
+    asked: str | None = None
 
     def output_limit(self, usual: int) -> int:
         """Bytes of output that hosts are told to keep of each task; `usual` where an older version did not note it."""

@@ -21,7 +21,7 @@ from twinline_executor.store.targets import TargetStore
 from twinline_kit import db
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678000, UTC)
-ADDED = {"0002": ("changes", "credentials"), "0003": ("targets",), "0005": ("max_output",)}
+ADDED = {"0002": ("changes", "credentials"), "0003": ("targets",), "0005": ("max_output",), "0006": ("asked",)}
 """Columns of runs by the revision that they came with."""
 
 
@@ -39,7 +39,7 @@ def new_run(engine: sa.Engine, count: int = 3, **fields: object) -> tuple[Run, l
     values: dict[str, object] = {
         "id": "run-1", "request_id": "r1", "script": "", "revision": 0, "command": "true", "selector": "",
         "inputs": {}, "timeout": None, "reach_timeout": 300.0, "started_by": "me", "create_time": NOW, "owner": "a",
-        "max_output": 2**40,
+        "max_output": 2**40, "asked": "a" * 64,
     }  # fmt: skip
     run = Run(**values | fields)  # type: ignore[arg-type]
     prefix = "task" if run.id == "run-1" else run.id
