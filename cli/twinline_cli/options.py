@@ -27,6 +27,8 @@ ReachTimeout = Annotated[
     ),
 ]
 
+_LONGEST = 315_576_000_000.0  # seconds of the longest proto duration
+
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _NUMBER = re.compile(r"\d+(\.\d+)?")
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
@@ -69,6 +71,6 @@ def parse_limit(option: str, text: str) -> float:
 
 
 def to_duration(seconds: float) -> Duration:
-    """Seconds as a proto duration."""
-    whole, rest = divmod(seconds, 1)
+    """Seconds as a proto duration, or the longest one: whoever it is sent to says what is too long."""
+    whole, rest = divmod(min(seconds, _LONGEST), 1)
     return Duration(seconds=int(whole), nanos=int(rest * 1e9))

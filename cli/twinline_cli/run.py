@@ -66,7 +66,9 @@ async def run(
         typer.Option("--on", metavar="SELECTOR", help="Which servers, such as 'deployment:prod and generation:v4'."),
     ] = "",
     inputs: Inputs = None,
-    timeout: Annotated[str, typer.Option(help="End it on its host after this long, such as 90s or 5m.")] = "",
+    timeout: Annotated[
+        str, typer.Option(help="End it on its host after this long, such as 90s or 5m; at most 30 days.")
+    ] = "",
     reach_timeout: ReachTimeout = "",
     revision: Annotated[int, typer.Option(min=0, help="The script's revision; the newest when 0.")] = 0,
     plan: Annotated[bool, typer.Option("--plan", help="Say where it would run, and run nothing.")] = False,

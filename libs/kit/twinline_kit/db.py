@@ -20,11 +20,12 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.types import TypeDecorator
 
 from twinline_kit import files
-from twinline_kit.errors import FailedPrecondition
+from twinline_kit.errors import FailedPrecondition, Unavailable
 
 _BUSY_TIMEOUT = 30  # seconds to wait for another writer
 _POOL = {"pool_size": 8, "max_overflow": 24, "pool_timeout": 30}
@@ -41,6 +42,13 @@ goes before this.
 SILENCE = 20
 """Seconds without a sign of life from the server's machine after which a connection is given up."""
 
+AWAY = (OperationalError, InterfaceError, InternalError, PoolTimeout)
+"""What is raised when the database cannot do its work now: a lost connection, a limit, no room on its disk, a server
+that is not the primary any more.
+
+The same call may succeed in a moment. All else that a database raises is a bug of ours.
+"""
+
 # Alembic keeps the migration under way in module globals.
 _one_at_a_time = threading.Lock()
 
@@ -55,6 +63,12 @@ class DatabaseTooNew(FailedPrecondition):
     """The database was made by a newer Twinline than this one."""
 
     reason = "DATABASE_TOO_NEW"
+
+
+class DatabaseUnavailable(Unavailable):
+    """The service's database cannot do its work now."""
+
+    reason = "DATABASE_UNAVAILABLE"
 
 
 class UtcDateTime(TypeDecorator[datetime]):

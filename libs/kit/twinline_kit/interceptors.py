@@ -16,7 +16,7 @@ import grpc
 import grpc.aio
 from grpc import StatusCode
 
-from twinline_kit import auth, logs, telemetry, texts
+from twinline_kit import auth, db, logs, telemetry, texts
 from twinline_kit.auth import ANONYMOUS, Access, Caller, Grant, TokenVerifier
 from twinline_kit.errors import Error, Internal, InvalidArgument, Unauthenticated, Unavailable, to_status
 from twinline_kit.tls import parse_uri
@@ -97,7 +97,10 @@ async def write_line(call: Call, proceed: Proceed) -> Any:
 
 
 async def translate_errors(call: Call, proceed: Proceed) -> Any:
-    """Errors become statuses: ours with their details, all others opaque and in the log with their traceback."""
+    """Errors become statuses: ours with their details, all others opaque and in the log with their traceback.
+
+    A database that is away is no bug: the caller is told to come again.
+    """
     try:
         return await proceed()
     except grpc.aio.AbortError:
@@ -107,6 +110,8 @@ async def translate_errors(call: Call, proceed: Proceed) -> Any:
         if expected is None:
             log.exception("unexpected error")
             expected = Internal(f"internal error (trace {call.trace_id})", trace_id=call.trace_id)
+        elif isinstance(expected, db.DatabaseUnavailable):
+            log.exception("the database is away")
         status = to_status(expected)
         await call.context.abort(expected.code, status.details, tuple(status.trailing_metadata or ()))
 
@@ -224,9 +229,12 @@ def _bind(concern: Concern, call: Call, proceed: Proceed) -> Proceed:
 
 
 def _expected(error: BaseException) -> Error | None:
-    """The error of ours that `error` is, or that is all a task group has to say."""
+    """The error of ours that `error` is or means, or that is all a task group has to say."""
     if isinstance(error, Error):
         return error
+    if isinstance(error, db.AWAY):
+        # Nothing of what it says: it holds the statement, and may hold values.
+        return db.DatabaseUnavailable("the database of this service is away: try again in a moment; its log says why")
     if not isinstance(error, BaseExceptionGroup):
         return None
     found = [_expected(leaf) for leaf in _leaves(error)]

@@ -6,6 +6,8 @@ from typing import overload
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from twinline_kit.errors import InvalidArgument
+
 
 @overload
 def timestamp(at: datetime) -> Timestamp: ...
@@ -27,3 +29,16 @@ def duration(of: timedelta) -> Duration:
     message = Duration()
     message.FromTimedelta(of)
     return message
+
+
+def given(of: Duration, longest: timedelta, *, field: str) -> timedelta:
+    """The length of time that a caller gave as `field`: more than nothing, at most `longest`. InvalidArgument else.
+
+    Asked before anything is calculated: what travels may be longer than any number of ours holds.
+    """
+    length = timedelta()
+    if 0 <= of.seconds <= longest.total_seconds():
+        length = timedelta(seconds=of.seconds, microseconds=of.nanos // 1000)
+    if not timedelta() < length <= longest:
+        raise InvalidArgument(f"{field} must be more than nothing and at most {longest.days} days", field=field)
+    return length

@@ -196,11 +196,16 @@ class ActiveTask:
         self.message = self._shown(message)
         if event in states.SETTLING:
             if self.masker is not None:
-                self._release(self.masker.finish())
+                held = self.masker.finish()
+                self._release(b"*" * len(held) if self._was_cut(event) else held)
             if self.run.remark and self.received:
                 self.message = self._shown("; ".join(filter(None, (message, self.run.remark))))
             self.settled = True
             self.end_time = self.end_time or datetime.now(UTC)
+
+    def _was_cut(self, event: Event) -> bool:
+        """Whether the output may have gone on: then what it ends with, where a secret begins so, is taken for one."""
+        return event not in (Event.SUCCEED, Event.FAIL) or self.truncated or bool(self.signal)
 
     def is_on_host(self, started: datetime | None, *, running: bool) -> None:
         """Its host's journal has it."""

@@ -115,7 +115,8 @@ class Outbox:
     def _work(self, run: ActiveRun) -> agents_pb2.Work:
         return agents_pb2.Work(
             script=run.script, env=run.env, timeout=convert.duration(run.run.timeout),
-            kill_after=convert.duration(self._settings.kill_after), max_output=self._settings.max_output,
+            kill_after=convert.duration(self._settings.kill_after),
+            max_output=run.run.output_limit(self._settings.max_output),
         )  # fmt: skip
 
     def _next_orders(self, addressed: Collection[str]) -> list[fleet_pb2.AgentOrders]:

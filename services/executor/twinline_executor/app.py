@@ -64,7 +64,7 @@ def _app(settings: Settings, engine: sa.Engine, keys: grpc.aio.Channel, gateway:
         agents=AgentLine(gateway, replica, runs, recorder, settings),
         settings=settings, clock=clock.now,
     )  # fmt: skip
-    planner = Planner(scripts, targets, replica)
+    planner = Planner(scripts, targets, replica, max_output=settings.max_output)
     services = _services(
         RunService(runs, planner, credentials, dispatcher, Watching(runs, output, changes), clock=clock.now),
         TargetService(targets, clock=clock.now),

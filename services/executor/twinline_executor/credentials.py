@@ -12,7 +12,7 @@ from twinline_executor.errors import CredentialMalformed
 from twinline_executor.reasons import TaskReason
 from twinline_executor.recorder import Recorder
 from twinline_executor.rows import Run
-from twinline_executor.ssh_login import PASSING
+from twinline_executor.signer import is_refusal
 from twinline_executor.store.runs import RunStore
 from twinline_kit import values
 from twinline_kit.errors import Error, NotFound, Violation
@@ -36,7 +36,7 @@ class Credentials:
     async def check(self, run: Run) -> None:
         """Refuse a run whose inputs name credentials that are not set.
 
-        Opens nothing. While the keys service does not answer nothing is refused: the run's tasks wait for it.
+        Opens nothing. While the keys service cannot say, nothing is refused: the run's tasks wait for it.
         """
         missing = _names(run)
         request = pb.ListCredentialsRequest(page_size=LISTED_AT_ONCE)
@@ -48,8 +48,11 @@ class Credentials:
                     request.page_token = page.next_page_token
                     if missing and not request.page_token:
                         raise _not_found(sorted(missing))
-        except (TimeoutError, *PASSING):
+        except TimeoutError:
             pass
+        except Error as error:
+            if is_refusal(error):
+                raise
 
     async def open(self, run: ActiveRun) -> Mapping[str, str] | None:
         """The values that a run's inputs need, masked in its output from now on; None when nothing is left to do.
@@ -94,7 +97,9 @@ class Credentials:
         while names:
             try:
                 return await self._keys.OpenCredentials(pb.OpenCredentialsRequest(names=sorted(names)))
-            except PASSING as error:
+            except Error as error:
+                if is_refusal(error):
+                    raise
                 self._unavailable(run, error)
                 if run.settled():
                     return None

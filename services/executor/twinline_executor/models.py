@@ -42,6 +42,7 @@ runs = sa.Table(
     METADATA,
     sa.Column("id", sa.String(32), primary_key=True),
     sa.Column("request_id", sa.String(128), nullable=False, unique=True),
+    sa.Column("asked", sa.String(64)),  # digest of what the request was for; null in runs of an older version
     sa.Column("script", sa.String(255), nullable=False),
     sa.Column("revision", sa.Integer, nullable=False),
     sa.Column("command", sa.Text, nullable=False),
@@ -60,6 +61,7 @@ runs = sa.Table(
     sa.Column("credentials", sa.JSON, nullable=False),  # update times of those its inputs name, when first opened
     sa.Column("targets", sa.JSON, nullable=False),  # names of those that were given one by one
     sa.Column("changes", sa.BigInteger, nullable=False),  # the number of the latest change of its tasks
+    sa.Column("max_output", sa.BigInteger),  # bytes that hosts are told to keep; null in runs of an older version
     sa.Index("runs_newest", "create_time", "id"),
     sa.Index("runs_open", "open", "owner"),
 )

@@ -1,9 +1,9 @@
 """Turns a request into a run and its tasks, or says all that stands in the way."""
 
+import hashlib
+import json
 from collections.abc import Sequence
-from datetime import datetime
-
-from google.protobuf.duration_pb2 import Duration
+from datetime import datetime, timedelta
 
 from twinline.executor.v1 import runs_pb2 as pb
 from twinline_executor import headers, inputs, selectors
@@ -13,22 +13,36 @@ from twinline_executor.headers import MAX_SOURCE
 from twinline_executor.rows import Run, Script, Target, Task
 from twinline_executor.store.scripts import ScriptStore
 from twinline_executor.store.targets import TargetStore
+from twinline_kit import times
 from twinline_kit.errors import InvalidArgument, Violation
 from twinline_kit.ids import new_ids
 
+MAX_TIMEOUT = timedelta(days=30)
 REACH_TIMEOUT = 300.0
-MAX_REACH_TIMEOUT = SURELY_KEPT
+MAX_REACH_TIMEOUT = timedelta(seconds=SURELY_KEPT)
+"""A host that dropped the journal of a task must not be asked to start it: it would run twice."""
 MOST_NAMED = 1000
 """Targets that a run may be given one by one; a selector picks any number."""
+
+
+def asked(request: pb.StartRunRequest) -> str:
+    """A digest of what a request is for, as it was asked: what it picks may be something else a moment later.
+
+    Time limits are no part of it: who asks again has less time left.
+    """
+    what = [request.WhichOneof("what"), request.script, request.command, request.revision]
+    where = [request.selector, sorted(set(request.targets))]
+    return hashlib.sha256(json.dumps([what, where, sorted(request.inputs.items())]).encode()).hexdigest()
 
 
 class Planner:
     """Reads what a run needs; writes nothing."""
 
-    def __init__(self, scripts: ScriptStore, targets: TargetStore, replica: str) -> None:
+    def __init__(self, scripts: ScriptStore, targets: TargetStore, replica: str, *, max_output: int) -> None:
         self._scripts = scripts
         self._targets = targets
         self._replica = replica
+        self._max_output = max_output
 
     def plan(
         self, request: pb.StartRunRequest, *, run_id: str, started_by: str, traceparent: str, at: datetime
@@ -40,9 +54,10 @@ class Planner:
         run = Run(
             id=run_id, request_id=request.request_id, script=script.name if script else "",
             revision=script.revision if script else 0, command=request.command, selector=request.selector,
-            inputs=resolved, timeout=_seconds(request, "timeout"),
-            reach_timeout=_reach_timeout(request), started_by=started_by, create_time=at, traceparent=traceparent,
+            inputs=resolved, timeout=_timeout(request), reach_timeout=_reach_timeout(request),
+            started_by=started_by, create_time=at, traceparent=traceparent,
             owner=self._replica, targets=tuple(target.name for target in selected) if request.targets else (),
+            max_output=self._max_output, asked=asked(request),
         )  # fmt: skip
         return run, [
             Task(task_id, run_id, target.id, target.name, target.line, target.agent_id, at)
@@ -95,22 +110,16 @@ def _check_command(command: str) -> None:
         )
 
 
-def _seconds(request: pb.StartRunRequest, field: str) -> float | None:
-    if not request.HasField(field):  # type: ignore[arg-type]
+def _timeout(request: pb.StartRunRequest) -> float | None:
+    if not request.HasField("timeout"):
         return None
-    duration: Duration = getattr(request, field)
-    seconds = duration.seconds + duration.nanos / 1e9
-    if seconds <= 0:
-        raise InvalidArgument(f"{field} is not positive; leave it out for the default", field=field)
-    return seconds
+    return times.given(request.timeout, MAX_TIMEOUT, field="timeout").total_seconds()
 
 
 def _reach_timeout(request: pb.StartRunRequest) -> float:
-    seconds = _seconds(request, "reach_timeout") or REACH_TIMEOUT
-    if seconds > MAX_REACH_TIMEOUT:
-        # A host that dropped the journal of a task must not be asked to start it: it would run twice.
-        raise InvalidArgument("reach_timeout is longer than 6 days; start the run again then", field="reach_timeout")
-    return seconds
+    if not request.HasField("reach_timeout"):
+        return REACH_TIMEOUT
+    return times.given(request.reach_timeout, MAX_REACH_TIMEOUT, field="reach_timeout").total_seconds()
 
 
 def _resolved(script: Script | None, given: dict[str, str]) -> dict[str, str]:

@@ -92,7 +92,7 @@ class Recorder:
 
     def note_output(self, task: ActiveTask, offset: int, data: bytes) -> bool:
         """Take in output and store it with the next batch; false when something is missing before it."""
-        if offset + len(data) > self._max_output:
+        if offset + len(data) > task.run.run.output_limit(self._max_output):
             message = "its host sends more output than it was told to keep: how it ended is not to be trusted"
             task.happen(Event.INTERRUPT, TaskReason.OUTPUT_OVERRAN, message)
             self.note(task)

@@ -79,6 +79,12 @@ class Run:
     open: bool = True
     owner: str = ""
     targets: tuple[str, ...] = ()
+    max_output: int | None = None
+    asked: str | None = None
+
+    def output_limit(self, usual: int) -> int:
+        """Bytes of output that hosts are told to keep of each task; `usual` where an older version did not note it."""
+        return usual if self.max_output is None else self.max_output
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ class Settings(ServiceSettings):
     """How long another replica may be silent before its runs are taken over."""
 
     max_output: int = 64 * 1024 * 1024
-    """Bytes of output a host keeps of one task."""
+    """Bytes of output a host keeps of one task; a run keeps the limit that it was started with."""
 
     kill_after: float = 10.0
     """From TERM to KILL on the host."""

@@ -10,12 +10,25 @@ import grpc.aio
 
 from twinline.keys.v1 import cloud_keys_pb2 as pb
 from twinline.keys.v1 import cloud_keys_pb2_grpc as rpc
-from twinline_kit.errors import Error, FailedPrecondition
+from twinline_kit.errors import Error, FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 
 REMEMBERED_KEYS = 1000
 
 # `ssh-rsa` last: asyncssh uses it with servers that are too old to say what they take.
 _RSA = (b"rsa-sha2-512", b"rsa-sha2-256", b"ssh-rsa")
+
+_REFUSALS = (NotFound, FailedPrecondition, InvalidArgument, PermissionDenied)
+_SEAL_BROKEN = "SEAL_BROKEN"
+"""The one INTERNAL of the keys service that has a name: the record was altered, and no waiting mends it."""
+
+
+def is_refusal(error: Error) -> bool:
+    """Whether the keys service says no, for good and by name.
+
+    Whatever else it or the way to it answers passes, or may: a failover of its database, a bug that the next version
+    does not have, a deadline. A run that waits is no worse off, and one that was refused does not come back.
+    """
+    return error.is_ours and (isinstance(error, _REFUSALS) or error.reason == _SEAL_BROKEN)
 
 
 class RemoteKeyPair(asyncssh.SSHKeyPair):

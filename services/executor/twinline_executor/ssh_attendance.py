@@ -86,7 +86,7 @@ class Attendance:
         task, run = self._task, self._task.run
         return TaskSpec(
             task.id, run.script, {**run.env, **task_env(task)}, run.run.timeout, self._settings.kill_after,
-            self._settings.max_output,
+            run.run.output_limit(self._settings.max_output),
         )  # fmt: skip
 
     async def _open(self, deliver: bool) -> Process:

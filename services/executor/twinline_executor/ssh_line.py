@@ -57,7 +57,7 @@ class SshLine:
 
     async def endpoints(self, tasks: Iterable[ActiveTask]) -> dict[str, Endpoint]:
         """Where the tasks' targets are, by target id; those that cannot be reached by SSH are left out."""
-        found = await asyncio.to_thread(self._targets.find, [task.target_id for task in tasks])
+        found = await asyncio.to_thread(self._targets.by_id, [task.target_id for task in tasks])
         return {target.id: endpoint for target in found.values() if (endpoint := _endpoint(target.id, target))}
 
     def carry(self, tasks: Iterable[ActiveTask], endpoints: Mapping[str, Endpoint]) -> None:
@@ -145,7 +145,7 @@ class SshLine:
 
     async def _endpoint(self, target_id: str) -> Endpoint | None:
         """Where the target is now; None when it was deleted. Waits for a database that does not answer."""
-        read = partial(asyncio.to_thread, self._targets.find, [target_id])
+        read = partial(asyncio.to_thread, self._targets.by_id, [target_id])
         found = await until_done("read target", read, target=target_id)
         return _endpoint(target_id, found[target_id]) if target_id in found else None
 

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 import asyncssh
 
 from twinline_executor.reasons import TaskReason
-from twinline_executor.signer import RemoteKeyPair, Signer
-from twinline_kit.errors import DeadlineExceeded, Error, ResourceExhausted, Unavailable
+from twinline_executor.signer import RemoteKeyPair, Signer, is_refusal
+from twinline_kit.errors import Error
 
-PASSING = (Unavailable, DeadlineExceeded, ResourceExhausted)
 ASKING = 5.0
 """Seconds that the use of an open connection waits for the keys service to say that its key is still there."""
 
@@ -82,10 +81,11 @@ async def may_go_on(endpoint: Endpoint, signer: Signer) -> None:
     try:
         async with asyncio.timeout(ASKING):
             await signer.check(endpoint.cloud_key)
-    except (TimeoutError, *PASSING):
+    except TimeoutError:
         pass  # its silence ends nothing that works
     except Error as error:
-        raise _keys_say(error) from error
+        if is_refusal(error):  # nor do its own troubles
+            raise _keys_say(error) from error
 
 
 def _options(
@@ -103,9 +103,9 @@ def _options(
 
 
 def _keys_say(error: Error) -> LineDown:
-    if isinstance(error, PASSING):
-        return LineDown(TaskReason.KEYS_UNAVAILABLE, f"the keys service does not answer: {error.message}", passing=True)
-    return LineDown(error.reason, error.message, passing=False)
+    if is_refusal(error):
+        return LineDown(error.reason, error.message, passing=False)
+    return LineDown(TaskReason.KEYS_UNAVAILABLE, f"the keys service does not answer: {error.message}", passing=True)
 
 
 def _explain(endpoint: Endpoint, error: Exception, pair: RemoteKeyPair) -> LineDown:

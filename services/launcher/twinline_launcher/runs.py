@@ -25,6 +25,8 @@ _GOES_ON = {
     pb.Task.STATE_RUNNING: StepState.RUNNING,
 }
 _LEAST = timedelta(seconds=1)
+_LONGEST = timedelta(days=30)
+"""What the executor takes for a script: a list may have more."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Runs:
             request_id=f"{machine.id}/{which}/{index}/{step.attempt}",
             targets=[machine.id],
             inputs=inputs.given_to(step.inputs, machine.inputs),
-            timeout=duration(max(limits.timeout, _LEAST)),
+            timeout=duration(min(max(limits.timeout, _LEAST), _LONGEST)),
             reach_timeout=duration(max(limits.reach, _LEAST)),
         )
         if step.script:

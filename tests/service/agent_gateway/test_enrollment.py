@@ -169,6 +169,8 @@ async def test_a_key_that_could_be_guessed_is_refused(
         {"request_id": "x" * 129},
         {"lifetime": Duration(seconds=-1)},
         {"lifetime": Duration(seconds=31 * 86400)},
+        {"lifetime": Duration(seconds=2**63 - 1)},
+        {"lifetime": Duration(seconds=-(2**63))},
     ],
 )
 async def test_a_malformed_enrolment_is_refused(gateway: Gateway, wrong: dict[str, object]) -> None:

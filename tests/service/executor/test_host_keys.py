@@ -34,7 +34,7 @@ async def test_host_keys_that_are_seen_together_are_pinned_together(engine: sa.E
     seen = [SeenHostKey(host.id, host.host, host.port, f"ssh-ed25519 {host.id}") for host in HOSTS]
     assert await asyncio.gather(*map(keys.pin, seen)) == [each.host_key for each in seen]
     assert len(commits) == 2
-    assert all(target.host_key_learned for target in TargetStore(engine).find([host.id for host in HOSTS]).values())
+    assert all(target.host_key_learned for target in TargetStore(engine).by_id([host.id for host in HOSTS]).values())
 
 
 async def test_whoever_stores_for_all_may_be_dropped_and_the_others_are_pinned(engine: sa.Engine) -> None:

@@ -40,6 +40,12 @@ printf '%s %s' "$WHOM" "$PORT"
 SECRET = b"hunter2-hunter2-hunter2"
 
 
+def nowhere(name: str) -> targets_pb2.Target:
+    """A target that nobody reaches."""
+    line = targets_pb2.SshLine(host="192.0.2.1", cloud_key="launch-key")
+    return targets_pb2.Target(id=f"t-{name}", name=name, ssh=line)
+
+
 async def test_twenty_equal_requests_at_once_make_one_run(executor: Executor, host: Sshd) -> None:
     await executor.add_host(host)
     request_id = str(uuid.uuid4())
@@ -47,8 +53,63 @@ async def test_twenty_equal_requests_at_once_make_one_run(executor: Executor, ho
     answers = await asyncio.gather(*(executor.start(command, "web-1", request_id=request_id) for _ in range(20)))
     assert len({run.id for run in answers}) == 1
     await executor.ended(answers[0].id)
-    assert (await executor.start("something else", "web-1", request_id=request_id)).id == answers[0].id
     assert (host.home / "runs").read_text() == "run\n"
+
+
+async def test_a_request_that_is_repeated_answers_its_run_whatever_it_would_pick_by_now(executor: Executor) -> None:
+    await executor.targets.ApplyTargets(targets_pb2.ApplyTargetsRequest(targets=[nowhere("web-1")]))
+    await executor.scripts.PushScript(scripts_pb2.PushScriptRequest(source=SCRIPT))
+    request = runs_pb2.StartRunRequest(
+        request_id="r1", script="greet", selector="name:web-*", inputs={"WHOM": "text:x"}
+    )
+    request.reach_timeout.seconds = 60
+    first = await executor.runs.StartRun(request)
+    await executor.targets.ApplyTargets(targets_pb2.ApplyTargetsRequest(targets=[nowhere("web-2")]))
+    await executor.scripts.PushScript(scripts_pb2.PushScriptRequest(source=SCRIPT.replace(b"8443", b"8444")))
+    request.reach_timeout.seconds = 59  # who asks again has less time left
+    again = await executor.runs.StartRun(request)
+    assert (again.id, again.revision, again.counts.total) == (first.id, 1, 1)
+    await executor.targets.DeleteTarget(targets_pb2.DeleteTargetRequest(target="web-1"))
+    await executor.targets.DeleteTarget(targets_pb2.DeleteTargetRequest(target="web-2"))
+    assert (await executor.runs.StartRun(request)).id == first.id
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"command": "false"},
+        {"command": "greet", "targets": ["web-1", "web-2"]},
+        {"script": "greet", "revision": 1},
+        {"script": "greet", "inputs": {"WHOM": "text:y"}},
+        {"script": "greet", "targets": ["web-2"]},
+        {"script": "greet", "targets": [], "selector": "name:web-1"},
+        {},
+    ],
+)
+async def test_a_request_id_is_not_used_for_something_else(executor: Executor, other: dict[str, Any]) -> None:
+    wanted = [nowhere("web-1"), nowhere("web-2")]
+    await executor.targets.ApplyTargets(targets_pb2.ApplyTargetsRequest(targets=wanted))
+    await executor.scripts.PushScript(scripts_pb2.PushScriptRequest(source=SCRIPT))
+    common = {"request_id": "r1", "targets": ["web-1"], "inputs": {"WHOM": "text:x"}}
+    first = await executor.runs.StartRun(runs_pb2.StartRunRequest(**common, script="greet"))  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgument, match=f"request_id was used before, for {first.id}, .*: make a new one"):
+        await executor.runs.StartRun(runs_pb2.StartRunRequest(**common | other))
+
+
+async def test_a_run_that_does_not_know_what_was_asked_answers_its_request_id(
+    executor: Executor, tmp_path: Path
+) -> None:
+    engine = db.open(f"sqlite:///{tmp_path / 'executor.db'}")
+    store_run(engine, owner="a replica that is no more")
+    assert (await executor.start("anything", "web-1", request_id="r1")).id == "run-1"
+    engine.dispose()
+
+
+async def test_of_two_requests_at_once_with_one_id_the_other_is_refused(executor: Executor) -> None:
+    await executor.targets.ApplyTargets(targets_pb2.ApplyTargetsRequest(targets=[nowhere("web-1")]))
+    starts = [executor.start(command, "web-1", request_id="r1") for command in ("true", "false")]
+    answers = await asyncio.gather(*starts, return_exceptions=True)
+    assert {type(answer) for answer in answers} == {Run, InvalidArgument}
 
 
 async def test_a_selector_picks_the_targets(executor: Executor, host: Sshd) -> None:
@@ -93,9 +154,8 @@ async def test_a_target_is_found_by_id_and_counts_once(executor: Executor, host:
 
 
 async def test_a_run_names_all_targets_that_it_was_given_and_takes_no_more_than_a_thousand(executor: Executor) -> None:
-    line = targets_pb2.SshLine(host="192.0.2.1", cloud_key="launch-key")
     names = [f"web-{number:03}" for number in range(30)]
-    targets = [targets_pb2.Target(id=f"t-{name}", name=name, ssh=line) for name in names]
+    targets = [nowhere(name) for name in names]
     await executor.targets.ApplyTargets(targets_pb2.ApplyTargetsRequest(targets=targets))
     assert (await executor.start("true", *names, validate_only=True)).targets == names
     with pytest.raises(InvalidArgument, match="1001 targets are more than 1000 given one by one; give a selector"):
@@ -109,9 +169,32 @@ async def test_a_run_tells_its_time_limit(executor: Executor, host: Sshd) -> Non
     assert not (await executor.start("true", "web-1")).HasField("timeout")
 
 
+@pytest.mark.parametrize("field", ["timeout", "reach_timeout"])
+@pytest.mark.parametrize(
+    "length",
+    [
+        {"seconds": 2**63 - 1}, {"seconds": -(2**63)}, {"seconds": 0}, {"nanos": -1}, {"seconds": 1, "nanos": -(10**9)},
+        {"seconds": 30 * 86400, "nanos": 1000},
+    ],
+)  # fmt: skip
+async def test_no_length_of_time_is_taken_that_an_answer_cannot_hold(
+    executor: Executor, field: str, length: dict[str, int]
+) -> None:
+    await executor.targets.ApplyTargets(targets_pb2.ApplyTargetsRequest(targets=[nowhere("web-1")]))
+    with pytest.raises(InvalidArgument, match=f"{field} must be more than nothing and at most"):
+        await executor.start("true", "web-1", **{field: length})
+    assert not (await executor.runs.ListRuns(runs_pb2.ListRunsRequest())).runs
+
+
+async def test_a_script_may_take_a_month(executor: Executor) -> None:
+    await executor.targets.ApplyTargets(targets_pb2.ApplyTargetsRequest(targets=[nowhere("web-1")]))
+    run = await executor.start("true", "web-1", timeout={"seconds": 30 * 86400})
+    assert run.timeout.seconds == 30 * 86400
+
+
 async def test_hosts_are_tried_for_no_longer_than_they_keep_journals(executor: Executor, host: Sshd) -> None:
     await executor.add_host(host)
-    with pytest.raises(InvalidArgument, match="longer than 6 days"):
+    with pytest.raises(InvalidArgument, match="reach_timeout must be more than nothing and at most 6 days"):
         await executor.start("true", "web-1", reach_timeout={"seconds": 7 * 86400})
 
 

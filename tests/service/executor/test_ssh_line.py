@@ -122,6 +122,23 @@ async def test_output_past_the_limit_is_dropped_and_said(start_executor: Start, 
         assert await executor.output(task) == bytes(1000)
 
 
+async def test_a_run_keeps_the_limit_of_output_that_it_was_started_with(start_executor: Start, host: Sshd) -> None:
+    loud = "echo begun; until [ -e $HOME/go ]; do sleep 0.05; done; head -c 5000 /dev/zero"
+    async with start_executor(max_output=3000) as executor:
+        await executor.add_host(host)
+        running = await executor.start(loud, "web-1")
+        await executor.task_becomes(running.id, Task.STATE_RUNNING)
+        host.stop()
+        waiting = await executor.start(loud, "web-1")
+    async with start_executor(max_output=1000) as executor:
+        (host.home / "go").touch()
+        await host.start()
+        for run in (running, waiting):
+            await executor.ended(run.id)
+            task = await executor.task(run.id)
+            assert (task.state, task.output_size, task.output_truncated) == (Task.STATE_SUCCEEDED, 3000, True)
+
+
 @pytest.mark.parametrize("kind", ["ssh-rsa", "ecdsa-sha2-nistp256"])
 async def test_other_kinds_of_keys_log_in_too(executor: Executor, host: Sshd, kind: str) -> None:
     file = key_file(kind)

@@ -21,6 +21,8 @@ from twinline_executor.store.targets import TargetStore
 from twinline_kit import db
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678000, UTC)
+ADDED = {"0002": ("changes", "credentials"), "0003": ("targets",), "0005": ("max_output",), "0006": ("asked",)}
+"""Columns of runs by the revision that they came with."""
 
 
 @pytest.fixture
@@ -37,6 +39,7 @@ def new_run(engine: sa.Engine, count: int = 3, **fields: object) -> tuple[Run, l
     values: dict[str, object] = {
         "id": "run-1", "request_id": "r1", "script": "", "revision": 0, "command": "true", "selector": "",
         "inputs": {}, "timeout": None, "reach_timeout": 300.0, "started_by": "me", "create_time": NOW, "owner": "a",
+        "max_output": 2**40, "asked": "a" * 64,
     }  # fmt: skip
     run = Run(**values | fields)  # type: ignore[arg-type]
     prefix = "task" if run.id == "run-1" else run.id
@@ -52,6 +55,14 @@ def result(task: str, data: bytes = b"", *, at: int = 0, state: State = State.SU
     )
 
 
+def take_back(engine: sa.Engine, revision: str) -> None:
+    """Make the database one that an older version left."""
+    with engine.begin() as connection:
+        for column in (column for later, columns in ADDED.items() if later > revision for column in columns):
+            connection.exec_driver_sql(f"ALTER TABLE runs DROP COLUMN {column}")
+        connection.exec_driver_sql(f"UPDATE alembic_version SET version_num = '{revision}'")
+
+
 def test_the_migrations_make_the_tables_that_the_code_expects(engine: sa.Engine) -> None:
     db.migrate(engine, "twinline_executor")
     with engine.connect() as connection:
@@ -61,15 +72,20 @@ def test_the_migrations_make_the_tables_that_the_code_expects(engine: sa.Engine)
 def test_runs_of_the_first_tables_go_on_where_their_tasks_are(engine: sa.Engine) -> None:
     new_run(engine)
     with engine.begin() as connection:
-        connection.exec_driver_sql("ALTER TABLE runs DROP COLUMN changes")
-        connection.exec_driver_sql("ALTER TABLE runs DROP COLUMN credentials")
-        connection.exec_driver_sql("ALTER TABLE runs DROP COLUMN targets")
         connection.exec_driver_sql("UPDATE tasks SET change = 70 WHERE id = 'task-1'")
-        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
+    take_back(engine, "0001")
     db.migrate(engine, "twinline_executor")
     ResultStore(engine, "a").record([result("task-0")])
     changed = RunStore(engine).tasks_changed("run-1", after=(3, ""), limit=9)
     assert [(task.id, task.change) for task in changed] == [("task-2", 3), ("task-1", 70), ("task-0", 71)]
+
+
+def test_a_time_limit_that_no_answer_holds_becomes_one_that_an_answer_can(engine: sa.Engine) -> None:
+    new_run(engine, timeout=float(2**63))
+    new_run(engine, id="run-2", request_id="r2", timeout=86400.0)
+    take_back(engine, "0003")
+    db.migrate(engine, "twinline_executor")
+    assert [RunStore(engine).get(each).timeout for each in ("run-1", "run-2")] == [30 * 86400, 86400]
 
 
 def test_a_repeated_request_returns_the_first_run(engine: sa.Engine) -> None:
@@ -240,7 +256,7 @@ def test_calls_that_apply_the_same_targets_at_once_do_not_wait_for_each_other_fo
             forth = threads.submit(apply, f"{state}-forth", some)
             back = threads.submit(apply, f"{state}-back", some[::-1])
             assert forth.result(timeout=60) == back.result(timeout=60)[::-1]
-    assert len({target.state for target in targets.find([each.id for each in some]).values()}) == 1
+    assert len({target.state for target in targets.by_id([each.id for each in some]).values()}) == 1
 
 
 def test_a_cancel_is_seen_by_the_owner_alone(engine: sa.Engine) -> None:
@@ -259,3 +275,15 @@ def test_a_result_that_cannot_be_stored_does_not_hold_up_the_others(engine: sa.E
     impossible = replace(result("task-0"), reason="\0")
     assert ResultStore(engine, "a").record([impossible, result("task-1")]) <= {"task-0"}
     assert RunStore(engine).task("task-1").state is State.SUCCEEDED
+
+
+def test_an_id_goes_before_a_name_and_means_nobody_else_once_its_target_is_deleted(engine: sa.Engine) -> None:
+    targets = TargetStore(engine)
+    ours, namesake = Target("instance-1", "web-1", 4), Target("instance-2", "instance-1", 4)
+    targets.apply([ours, namesake], at=NOW)
+    asked = ["instance-1", "web-1", "instance-2"]
+    assert [targets.find(asked)[name].id for name in asked] == ["instance-1", "instance-1", "instance-2"]
+    assert targets.get("instance-1").id == "instance-1"
+    targets.delete("instance-1")
+    assert targets.by_id(["instance-1", "instance-2"]).keys() == {"instance-2"}
+    assert targets.get("instance-1").id == "instance-2"  # for people a name is one again

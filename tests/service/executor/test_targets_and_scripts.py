@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.service.executor.conftest import Executor
+from tests.peers.sshd import Sshd
+from tests.service.executor.conftest import Executor, Task
 from twinline.executor.v1 import scripts_pb2, targets_pb2
 from twinline_executor.errors import (
     ScriptHeaderMalformed,
@@ -136,3 +137,13 @@ async def test_lint_says_what_push_would_refuse_and_stores_nothing(executor: Exe
     findings = (await executor.scripts.LintScript(request)).findings
     assert [(finding.line, finding.error) for finding in findings] == [(3, True), (1, False), (1, False)]
     assert not (await executor.scripts.ListScripts(scripts_pb2.ListScriptsRequest())).scripts
+
+
+async def test_a_target_named_as_the_id_of_another_gets_none_of_its_tasks(executor: Executor, host: Sshd) -> None:
+    nobody = targets_pb2.SshLine(host="127.0.0.1", port=1, cloud_key="launch-key")
+    namesake = targets_pb2.Target(id="target-db-1", name="target-web-1", ssh=nobody)
+    await executor.add_host(host)
+    await executor.targets.ApplyTargets(targets_pb2.ApplyTargetsRequest(targets=[namesake]))
+    for asked in ("target-web-1", "web-1"):
+        task = await executor.run("true", asked, reach_timeout={"seconds": 10})
+        assert (task.state, task.target, task.target_name) == (Task.STATE_SUCCEEDED, "target-web-1", "web-1")

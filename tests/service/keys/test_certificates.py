@@ -52,6 +52,10 @@ async def test_a_lifetime_out_of_bounds_is_refused(certificates: Certs) -> None:
     for lifetime in (timedelta(), timedelta(seconds=-1), timedelta(days=30, seconds=1)):
         with pytest.raises(InvalidArgument, match="lifetime must be"):
             await certificates.SignAgentCertificate(request(lifetime=lifetime))
+    endless = request()
+    endless.lifetime.seconds = 2**63 - 1
+    with pytest.raises(InvalidArgument, match="lifetime must be"):
+        await certificates.SignAgentCertificate(endless)
 
 
 async def test_an_id_that_no_agent_has_is_refused(certificates: Certs) -> None:

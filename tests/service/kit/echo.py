@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+import sqlalchemy as sa
 from google.protobuf.wrappers_pb2 import StringValue
 
 from twinline_kit.auth import Access, Caller, Grant, Kind, caller
@@ -60,6 +61,8 @@ def act(request: StringValue) -> StringValue:
             raise InvalidArgument("two fields are wrong", violations=[Violation("EMPTY", "name", "name is empty")])
         case "bug":
             raise ZeroDivisionError("secret detail")
+        case "away":
+            sa.create_engine("sqlite:////nowhere/secret.db").connect()
     return request
 
 

@@ -123,3 +123,27 @@ def patience(url: str) -> tuple[int, ...]:
         with socket.socket(fileno=os.dup(number)) as line:
             probed = line.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
             return (probed, *(line.getsockopt(socket.IPPROTO_TCP, option) for option in probes))
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ["SELECT pg_terminate_backend(pg_backend_pid())"],
+        ["SET statement_timeout = 1", "SELECT pg_sleep(5)"],
+        ["SET default_transaction_read_only = on", "COMMIT", "CREATE TABLE shelf (id int)"],  # as after a failover
+    ],
+)
+def test_a_server_that_cannot_work_now_is_away(url: str, statements: list[str]) -> None:
+    with opened(url) as engine, engine.connect() as connection:
+        *before, last = statements
+        for statement in before:
+            connection.exec_driver_sql(statement)
+        with pytest.raises(db.AWAY):
+            connection.exec_driver_sql(last)
+
+
+@pytest.mark.parametrize("statement", ["SELECT 1 FROM no_such_table", "SELECT FROM FROM", "SELECT 1 / 0"])
+def test_a_statement_that_no_server_does_is_a_bug(url: str, statement: str) -> None:
+    with opened(url) as engine, engine.connect() as connection, pytest.raises(sa.exc.DBAPIError) as caught:
+        connection.exec_driver_sql(statement)
+    assert not isinstance(caught.value, db.AWAY)

@@ -11,6 +11,7 @@ import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 
 from tests.service.kit.echo import Echo, KettleEmpty
+from twinline_kit.db import DatabaseUnavailable
 from twinline_kit.errors import DeadlineExceeded, Error, Internal, InvalidArgument, Unavailable, Violation
 
 
@@ -102,6 +103,16 @@ async def test_a_bug_is_opaque_and_in_the_log(admin: Echo, caplog: pytest.LogCap
 
 async def test_a_bug_in_a_stream_is_opaque(admin: Echo) -> None:
     assert type(await refused(every(admin.many(StringValue(value="bug"))))) is Internal
+
+
+async def test_a_database_that_is_away_is_no_bug_and_tells_nothing_of_itself(
+    admin: Echo, caplog: pytest.LogCaptureFixture
+) -> None:
+    for refusal in (await refused(admin.say("away")), await refused(every(admin.many(StringValue(value="away"))))):
+        assert type(refusal) is DatabaseUnavailable
+        assert refusal.message == "the database of this service is away: try again in a moment; its log says why"
+        assert not refusal.metadata
+    assert [each.message for each in caplog.records if each.exc_info] == ["the database is away"] * 2
 
 
 async def test_a_call_the_server_sheds_does_not_look_like_our_own_cancellation(agent: Echo) -> None:

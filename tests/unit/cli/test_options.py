@@ -37,3 +37,8 @@ def test_durations_that_are_none(text: str) -> None:
 
 def test_a_duration_keeps_its_fraction() -> None:
     assert (to_duration(1.5).seconds, to_duration(1.5).nanos) == (1, 500_000_000)
+
+
+def test_a_duration_of_ages_is_the_longest_that_can_be_sent() -> None:
+    duration = to_duration(parse_duration("99999999999999999999d"))
+    assert (duration.ToJsonString(), duration.nanos) == ("315576000000s", 0)

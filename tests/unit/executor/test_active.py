@@ -52,6 +52,31 @@ def test_what_a_host_says_shows_no_secret() -> None:
     assert task.message == "login: *******  [2J"
 
 
+def left_of(output: bytes, reason: Reason = Reason.EXITED, signal: int = 0, *, truncated: bool = False) -> bytes:
+    """What is kept of a task's output that ends like this, where `hunter2-hunter2` is a secret."""
+    task, at = adopted(timedelta(minutes=1)), datetime.now(UTC)
+    task.run.tasks[task.id] = task
+    task.run.share_secrets([b"hunter2-hunter2"])
+    task.take(0, output)
+    if reason is Reason.PROCESS_GONE:
+        task.interrupted(reason)
+    else:
+        task.end(End(reason, 1, signal, truncated=truncated, started=at, ended=at))
+    assert task.received == len(output)
+    return b"".join(task.chunks)
+
+
+def test_the_beginning_of_a_secret_shows_only_where_the_script_itself_ended_its_output() -> None:
+    cut = b"password is hunter2-hunter"
+    assert left_of(cut) == cut
+    masked = b"password is " + b"*" * 14
+    assert left_of(cut, truncated=True) == masked
+    assert left_of(cut, Reason.SIGNALED, 9) == masked
+    assert left_of(cut, Reason.TIMED_OUT, 15) == masked
+    assert left_of(cut, Reason.CANCELED) == masked
+    assert left_of(cut, Reason.PROCESS_GONE) == masked
+
+
 def test_what_started_before_it_could_be_withdrawn_ends_as_it_ends() -> None:
     task = adopted(timedelta(days=1))
     task.absent()

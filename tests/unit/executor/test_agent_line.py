@@ -74,9 +74,9 @@ async def line(gateway: Gateway, tmp_path: Path) -> AsyncIterator[AgentLine]:
     engine.dispose()
 
 
-def new_task(task_id: str = "task-1") -> ActiveTask:
+def new_task(task_id: str = "task-1", **fields: Any) -> ActiveTask:
     """A task of agent-1 that nothing is known of yet."""
-    run = Run("run-1", "r1", "", 0, "true", "", {}, None, 300.0, "me", AT)
+    run = Run("run-1", "r1", "", 0, "true", "", {}, None, 300.0, "me", AT, **fields)
     row = Task(task_id, run.id, "t1", "app-1", Line.AGENT, "agent-1", AT)
     return ActiveTask(row, ActiveRun(run, deadline=float("inf")), adopted=False)
 
@@ -109,6 +109,16 @@ async def test_an_unreadable_journal_ends_a_task_whatever_output_it_promises(lin
     )
     task = await told(line, gateway, ("agent-1", unreadable))
     assert (task.state, task.reason, task.received) == (State.UNKNOWN, "JOURNAL_UNREADABLE", 5)
+
+
+@pytest.mark.parametrize(("noted", "told"), [(1000, 1000), (None, 64 << 20)])
+async def test_a_delivery_has_the_limit_of_output_that_its_run_was_started_with(
+    line: AgentLine, gateway: Gateway, noted: int | None, told: int
+) -> None:
+    line.carry([new_task(max_output=noted)])
+    await eventually(lambda: any(request.batches for request in gateway.requests))
+    (batch,) = (batch for request in gateway.requests for batch in request.batches)
+    assert batch.work.max_output == told
 
 
 def acknowledged(gateway: Gateway) -> list[tuple[str, int, bool]]:

@@ -15,7 +15,7 @@ from twinline_agent_gateway.router import Router
 from twinline_agent_gateway.service import hello
 from twinline_agent_gateway.settings import Settings
 from twinline_agent_gateway.store import AgentStore
-from twinline_kit import pages
+from twinline_kit import pages, times
 from twinline_kit.clock import Clock
 from twinline_kit.errors import InvalidArgument
 from twinline_kit.ids import required_request_id
@@ -43,7 +43,7 @@ class FleetService(rpc.FleetServiceServicer):
         self, request: pb.CreateEnrollmentRequest, context: object
     ) -> pb.CreateEnrollmentResponse:
         _check_enrollment(request)
-        lifetime = request.lifetime.ToTimedelta() if request.HasField("lifetime") else _TOKEN_LIFETIME
+        lifetime = _lifetime(request)
         agent_id, token = await self._enrollments.prepare(
             server=request.server, request_id=request.request_id, lifetime=lifetime
         )
@@ -100,5 +100,9 @@ def _check_enrollment(request: pb.CreateEnrollmentRequest) -> None:
     if not 0 < len(request.server) <= 255:
         raise InvalidArgument("server is empty or longer than 255 characters: name the server", field="server")
     required_request_id(request.request_id)
-    if request.HasField("lifetime") and not (timedelta() < request.lifetime.ToTimedelta() <= _LONGEST_TOKEN_LIFETIME):
-        raise InvalidArgument("lifetime is not between 0 and 30 days", field="lifetime")
+
+
+def _lifetime(request: pb.CreateEnrollmentRequest) -> timedelta:
+    if not request.HasField("lifetime"):
+        return _TOKEN_LIFETIME
+    return times.given(request.lifetime, _LONGEST_TOKEN_LIFETIME, field="lifetime")

@@ -9,7 +9,7 @@ from twinline.executor.v1 import runs_pb2_grpc as rpc
 from twinline_executor import convert
 from twinline_executor.credentials import Credentials
 from twinline_executor.dispatcher import Dispatcher
-from twinline_executor.planner import Planner
+from twinline_executor.planner import Planner, asked
 from twinline_executor.rows import Run, Task
 from twinline_executor.states import State
 from twinline_executor.store.runs import RunStore
@@ -41,7 +41,7 @@ class RunService(rpc.RunServiceServicer):
             planned, tasks = await self._plan(request, "")
             return convert.run(planned, {State.PENDING: len(tasks)})
         if first := await to_thread(self._runs.by_request, required_request_id(request.request_id)):
-            return await self._answer(first)
+            return await self._answer(_asked_again(first, request))
         run_id = new_id("run")
         with self._dispatcher.starting(run_id):
             planned, tasks = await self._plan(request, run_id)
@@ -49,7 +49,7 @@ class RunService(rpc.RunServiceServicer):
             if run.id == run_id:
                 self._dispatcher.start(run, tasks)
                 return convert.run(run, {State.PENDING: len(tasks)})
-        return await self._answer(run)
+        return await self._answer(_asked_again(run, request))
 
     async def GetRun(self, request: pb.GetRunRequest, context: Context) -> pb.Run:
         return await self._answer(await to_thread(self._runs.get, request.run))
@@ -101,6 +101,14 @@ class RunService(rpc.RunServiceServicer):
     async def _answer(self, run: Run) -> pb.Run:
         counts = await to_thread(self._runs.counts, [run.id])
         return convert.run(run, counts[run.id])
+
+
+def _asked_again(run: Run, request: pb.StartRunRequest) -> Run:
+    """`run`, which this request_id made, unless it was made for something else. An older version did not note what."""
+    if run.asked not in (None, asked(request)):
+        message = f"request_id was used before, for {run.id}, which is something else: make a new one"
+        raise InvalidArgument(message, field="request_id")
+    return run
 
 
 def _before(position: tuple[str, ...]) -> tuple[datetime, str] | None:

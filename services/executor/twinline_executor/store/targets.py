@@ -70,24 +70,34 @@ class TargetStore:
             return stored
 
     def get(self, name: str) -> Target:
-        """One target by name or id."""
+        """One target by name or id, as `find` does."""
         found = self.find([name])
         if name not in found:
             raise TargetNotFound(f"no target {name}; `twinline servers list` shows them", target=name)
         return found[name]
 
     def find(self, names: Sequence[str]) -> dict[str, Target]:
-        """Targets by the name or id asked for; those that do not exist are left out."""
+        """Targets by the name or id asked for; those that do not exist are left out.
+
+        An id goes before a name: it means one target for good, and anybody may name another one so.
+        """
         found: dict[str, Target] = {}
         with self._engine.connect() as connection:
-            for start in range(0, len(names), READ_AT_ONCE):
-                some = names[start : start + READ_AT_ONCE]
+            for some in _portions(names):
                 either = sa.or_(targets.c.name.in_(some), targets.c.id.in_(some))
                 query = sa.select(*COLUMNS).where(either, targets.c.name.is_not(None))
                 rows = [_target(row) for row in connection.execute(query)]
-                found |= {target.id: target for target in rows if target.id in some}
                 found |= {target.name: target for target in rows if target.name in some}
+                found |= {target.id: target for target in rows if target.id in some}
         return found
+
+    def by_id(self, ids: Sequence[str]) -> dict[str, Target]:
+        """Targets by id, for those who have chosen them before; those that were deleted are left out."""
+        found: dict[str, Target] = {}
+        with self._engine.connect() as connection:
+            for some in _portions(ids):
+                found |= self._by_id(connection, some)
+        return {target_id: target for target_id, target in found.items() if target.name}
 
     def matching(self, predicate: Predicate, *, after: str = "", limit: int | None = None) -> list[Target]:
         """The targets that a selector picks, by name, from `after` on; at most `limit`."""
@@ -135,6 +145,10 @@ class TargetStore:
                 raise TargetNameTaken(
                     f"target {target_id} has the name {name} already; delete it or use another name", target=target_id
                 )
+
+
+def _portions(names: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (names[start : start + READ_AT_ONCE] for start in range(0, len(names), READ_AT_ONCE))
 
 
 def _learned(seen: SeenHostKey) -> dict[str, Any]:

@@ -9,8 +9,7 @@ from twinline.keys.v1 import certificates_pb2 as pb
 from twinline.keys.v1 import certificates_pb2_grpc as rpc
 from twinline_keys import names
 from twinline_keys.audit import audited
-from twinline_kit.errors import InvalidArgument
-from twinline_kit.times import timestamp
+from twinline_kit import times
 from twinline_kit.tls import Authority, agent_uri
 
 USUAL_LIFETIME, LONGEST_LIFETIME = timedelta(hours=24), timedelta(days=30)
@@ -28,18 +27,13 @@ class CertificateService(rpc.CertificateServiceServicer):
         with audited("sign agent certificate", agent=request.agent_id):
             uri, lifetime = agent_uri(names.agent_id(request.agent_id)), _lifetime(request)
             pem = await to_thread(self._authority.sign, request.certificate_request, uri=uri, lifetime=lifetime)
-            return pb.SignAgentCertificateResponse(certificate=pem, expire_time=timestamp(_expiry(pem)))
+            return pb.SignAgentCertificateResponse(certificate=pem, expire_time=times.timestamp(_expiry(pem)))
 
 
 def _lifetime(request: pb.SignAgentCertificateRequest) -> timedelta:
     if not request.HasField("lifetime"):
         return USUAL_LIFETIME
-    lifetime = request.lifetime.ToTimedelta()
-    if not timedelta() < lifetime <= LONGEST_LIFETIME:
-        raise InvalidArgument(
-            f"lifetime must be more than nothing and at most {LONGEST_LIFETIME.days} days", field="lifetime"
-        )
-    return lifetime
+    return times.given(request.lifetime, LONGEST_LIFETIME, field="lifetime")
 
 
 def _expiry(pem: bytes) -> datetime:

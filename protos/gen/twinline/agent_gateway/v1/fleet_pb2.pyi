@@ -131,7 +131,7 @@ class CreateEnrollmentRequest(_message.Message):
     """needed; printable text of at most 128 characters, best a UUID; a repeat returns the same agent"""
     @_builtins.property
     def lifetime(self) -> _duration_pb2.Duration:
-        """of the token; 1 h when absent"""
+        """of the token; 1 h when absent, at most 30 days"""
 
     def __init__(
         self,

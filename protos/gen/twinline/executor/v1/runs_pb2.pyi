@@ -396,7 +396,7 @@ class StartRunRequest(_message.Message):
     """store and start nothing: refuse, or answer the run as it would be, without an id"""
     @_builtins.property
     def targets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """names or ids, at most 1000, instead of a selector"""
+        """names or ids (an id goes before a name), at most 1000, instead of a selector"""
 
     @_builtins.property
     def inputs(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -404,7 +404,7 @@ class StartRunRequest(_message.Message):
 
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
-        """on the host; none when absent"""
+        """on the host; none when absent, at most 30 days"""
 
     @_builtins.property
     def reach_timeout(self) -> _duration_pb2.Duration:

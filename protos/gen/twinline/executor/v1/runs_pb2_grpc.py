@@ -77,7 +77,9 @@ class RunServiceServicer:
     """
 
     def StartRun(self, request, context):
-        """Starts a run. A repeated request_id returns the first one. With validate_only no request_id is needed or used up.
+        """Starts a run. A repeated request_id returns the first one, whatever would be picked by now; when it comes with
+        another script, command, revision, selector, targets or inputs it is an INVALID_ARGUMENT. Time limits may differ.
+        With validate_only no request_id is needed or used up.
         Reasons: SELECTION_EMPTY, SELECTOR_MALFORMED, TARGET_NOT_FOUND, SCRIPT_NOT_FOUND, SCRIPT_TOO_LARGE,
         INPUT_MISSING, INPUT_MALFORMED, INPUT_UNKNOWN, CREDENTIAL_NOT_FOUND (all targets, inputs and credentials listed).
         """

@@ -34,7 +34,9 @@ class RunServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> RunServiceAsyncStub: ...
     StartRun: _grpc.UnaryUnaryMultiCallable[_runs_pb2.StartRunRequest, _runs_pb2.Run]
-    """Starts a run. A repeated request_id returns the first one. With validate_only no request_id is needed or used up.
+    """Starts a run. A repeated request_id returns the first one, whatever would be picked by now; when it comes with
+    another script, command, revision, selector, targets or inputs it is an INVALID_ARGUMENT. Time limits may differ.
+    With validate_only no request_id is needed or used up.
     Reasons: SELECTION_EMPTY, SELECTOR_MALFORMED, TARGET_NOT_FOUND, SCRIPT_NOT_FOUND, SCRIPT_TOO_LARGE,
     INPUT_MISSING, INPUT_MALFORMED, INPUT_UNKNOWN, CREDENTIAL_NOT_FOUND (all targets, inputs and credentials listed).
     """
@@ -67,7 +69,9 @@ class RunServiceAsyncStub(RunServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     StartRun: _aio.UnaryUnaryMultiCallable[_runs_pb2.StartRunRequest, _runs_pb2.Run]  # type: ignore[assignment]
-    """Starts a run. A repeated request_id returns the first one. With validate_only no request_id is needed or used up.
+    """Starts a run. A repeated request_id returns the first one, whatever would be picked by now; when it comes with
+    another script, command, revision, selector, targets or inputs it is an INVALID_ARGUMENT. Time limits may differ.
+    With validate_only no request_id is needed or used up.
     Reasons: SELECTION_EMPTY, SELECTOR_MALFORMED, TARGET_NOT_FOUND, SCRIPT_NOT_FOUND, SCRIPT_TOO_LARGE,
     INPUT_MISSING, INPUT_MALFORMED, INPUT_UNKNOWN, CREDENTIAL_NOT_FOUND (all targets, inputs and credentials listed).
     """
@@ -103,7 +107,9 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _runs_pb2.StartRunRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_runs_pb2.Run, _abc.Awaitable[_runs_pb2.Run]]:
-        """Starts a run. A repeated request_id returns the first one. With validate_only no request_id is needed or used up.
+        """Starts a run. A repeated request_id returns the first one, whatever would be picked by now; when it comes with
+        another script, command, revision, selector, targets or inputs it is an INVALID_ARGUMENT. Time limits may differ.
+        With validate_only no request_id is needed or used up.
         Reasons: SELECTION_EMPTY, SELECTOR_MALFORMED, TARGET_NOT_FOUND, SCRIPT_NOT_FOUND, SCRIPT_TOO_LARGE,
         INPUT_MISSING, INPUT_MALFORMED, INPUT_UNKNOWN, CREDENTIAL_NOT_FOUND (all targets, inputs and credentials listed).
         """

@@ -71,7 +71,7 @@ class TargetServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetTarget(self, request, context):
-        """Returns one target by name or id.
+        """Returns one target by name or id. An id goes before another target's name.
         Reasons: TARGET_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -39,7 +39,7 @@ class TargetServiceStub:
     Reasons: TARGET_DELETED, TARGET_NAME_TAKEN.
     """
     GetTarget: _grpc.UnaryUnaryMultiCallable[_targets_pb2.GetTargetRequest, _targets_pb2.Target]
-    """Returns one target by name or id.
+    """Returns one target by name or id. An id goes before another target's name.
     Reasons: TARGET_NOT_FOUND.
     """
     ListTargets: _grpc.UnaryUnaryMultiCallable[_targets_pb2.ListTargetsRequest, _targets_pb2.ListTargetsResponse]
@@ -61,7 +61,7 @@ class TargetServiceAsyncStub(TargetServiceStub):
     Reasons: TARGET_DELETED, TARGET_NAME_TAKEN.
     """
     GetTarget: _aio.UnaryUnaryMultiCallable[_targets_pb2.GetTargetRequest, _targets_pb2.Target]  # type: ignore[assignment]
-    """Returns one target by name or id.
+    """Returns one target by name or id. An id goes before another target's name.
     Reasons: TARGET_NOT_FOUND.
     """
     ListTargets: _aio.UnaryUnaryMultiCallable[_targets_pb2.ListTargetsRequest, _targets_pb2.ListTargetsResponse]  # type: ignore[assignment]
@@ -92,7 +92,7 @@ class TargetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _targets_pb2.GetTargetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_targets_pb2.Target, _abc.Awaitable[_targets_pb2.Target]]:
-        """Returns one target by name or id.
+        """Returns one target by name or id. An id goes before another target's name.
         Reasons: TARGET_NOT_FOUND.
         """
 
