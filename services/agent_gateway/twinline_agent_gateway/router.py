@@ -177,8 +177,8 @@ class Router:
                     await asyncio.sleep(0)
                 agent_id = task.agent_id
                 parcel = Parcel(task.task_id, work, task.from_offset, task.env, task.withdraw)
-                if refusal := too_large or _env_too_large(shared, task) or self._no_route_left(parcel):
-                    self._refuse(dispatcher, agent_id, parcel.task_id, refusal)
+                if refusal := too_large or (work and _env_too_large(shared, task)) or self._no_route_left(parcel):
+                    self._refuse(dispatcher, agent_id, parcel, refusal)
                 elif stream := self._streams.get(agent_id):
                     self._hand(dispatcher, stream, parcel)
                 else:
@@ -252,7 +252,7 @@ class Router:
         if stream.deliver(parcel):
             self._routes[task_id] = Route(dispatcher, agent_id, None)
         else:
-            self._refuse(dispatcher, agent_id, task_id, _TOO_MANY)
+            self._refuse(dispatcher, agent_id, parcel, _TOO_MANY)
 
     async def _dispatch_elsewhere(self, dispatcher: DispatchStream, parcels: Sequence[tuple[str, Parcel]]) -> None:
         places = await self._locate(list({agent_id for agent_id, _ in parcels}))
@@ -274,7 +274,8 @@ class Router:
         if peer.deliver(agent_id, parcel):
             self._routes[parcel.task_id] = Route(dispatcher, agent_id, peer)
         else:
-            self._refuse(dispatcher, agent_id, parcel.task_id, _TOO_MANY)
+            # Its line may be cut, or a large run has just begun: neither is a reason never to start a task.
+            dispatcher.tell_away(agent_id, parcel.task_id, pb.Agent.STATE_LOST)
 
     def _order(self, dispatcher: DispatchStream, orders: pb.AgentOrders) -> None:
         for ack in orders.acks:
@@ -291,9 +292,16 @@ class Router:
             return ""
         return f"this gateway routes {MOST_ROUTES} tasks already: let some of them end, then run this one again"
 
-    def _refuse(self, dispatcher: DispatchStream, agent_id: str, task_id: str, why: str) -> None:
-        state = agents_pb2.TaskReport.STATE_REJECTED
-        dispatcher.report(agent_id, agents_pb2.TaskReport(task_id=task_id, state=state, message=why))
+    def _refuse(self, dispatcher: DispatchStream, agent_id: str, parcel: Parcel, why: str) -> None:
+        """Work is rejected. A task that is only followed or withdrawn may be on its host, which alone has a say on it.
+
+        Of such a task it is told that its host could not be asked now, and so it is stated again.
+        """
+        if parcel.work is None:
+            dispatcher.tell_away(agent_id, parcel.task_id, pb.Agent.STATE_LOST)
+            return
+        report = agents_pb2.TaskReport(task_id=parcel.task_id, state=agents_pb2.TaskReport.STATE_REJECTED, message=why)
+        dispatcher.report(agent_id, report)
 
 
 _TOO_MANY = f"{MOST_DELIVERIES} tasks wait for this agent already: let some of them start, then run this one again"

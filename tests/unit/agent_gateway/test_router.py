@@ -18,7 +18,7 @@ from twinline_agent_gateway.peers import PeerLink
 from twinline_agent_gateway.router import Router
 from twinline_agent_gateway.states import State
 from twinline_agent_gateway.store import Change, Location
-from twinline_agent_gateway.streams import AgentStream, Context, Parcel
+from twinline_agent_gateway.streams import MOST_DELIVERIES, AgentStream, Context, Parcel
 
 
 class Far:
@@ -48,9 +48,11 @@ def cancel(task_id: str) -> pb.DispatchRequest:
     return pb.DispatchRequest(orders=[pb.AgentOrders(agent_id="agent-1", cancel=[task_id])])
 
 
-def wanted(*task_ids: str) -> pb.DispatchRequest:
-    tasks = [pb.AgentTask(task_id=task_id, agent_id="agent-1") for task_id in task_ids]
-    return pb.DispatchRequest(batches=[pb.DispatchBatch(tasks=tasks)])
+def wanted(*task_ids: str, script: bytes | None = None, withdraw: bool = False) -> pb.DispatchRequest:
+    """That these are followed or withdrawn; with a script, that they start."""
+    work = None if script is None else agents_pb2.Work(script=script)
+    tasks = [pb.AgentTask(task_id=task_id, agent_id="agent-1", withdraw=withdraw) for task_id in task_ids]
+    return pb.DispatchRequest(batches=[pb.DispatchBatch(work=work, tasks=tasks)])
 
 
 async def told(dispatcher: DispatchStream) -> pb.DispatchResponse:
@@ -65,6 +67,7 @@ async def told(dispatcher: DispatchStream) -> pb.DispatchResponse:
 async def away(dispatcher: DispatchStream) -> set[str]:
     """The tasks that the next message says were not handed over."""
     response = await told(dispatcher)
+    assert not response.reports
     assert {gone.agent_id for gone in response.not_connected} == {"agent-1"}
     return {task_id for gone in response.not_connected for task_id in gone.task_ids}
 
@@ -115,6 +118,56 @@ async def test_all_that_waits_for_a_peer_is_answered_when_it_is_given_up(monkeyp
     assert await away(dispatcher) == {"task-1", "task-2", "task-3"}
 
 
+class Line:
+    """An agent's line, which notes what is written to it."""
+
+    def __init__(self) -> None:
+        self.deliveries: list[agents_pb2.Delivery] = []
+
+    async def write(self, message: agents_pb2.GatewayMessage) -> None:
+        self.deliveries += message.orders.deliveries
+
+
+async def test_tasks_that_are_followed_or_withdrawn_get_through_however_much_work_waits_for_their_agent() -> None:
+    line, router = Line(), Router("one", at_two, lambda _: Far())
+    here, dispatcher = stream(1, line), DispatchStream("executor-1", forwarded=False)
+    router.attach(here)
+    router.open(dispatcher)
+    follows = [f"task-{number}" for number in range(MOST_DELIVERIES)]
+    await router.dispatch(dispatcher, wanted(*follows))
+    works = [f"work-{number}" for number in range(MOST_DELIVERIES + 1)]
+    await router.dispatch(dispatcher, wanted(*works, script=b"true"))
+    await router.dispatch(dispatcher, wanted("task-late", works[0], withdraw=True))
+    assert [report.task_id for each in (await told(dispatcher)).reports for report in each.reports] == works[-1:]
+    await here.write()
+    assert [each.task_id for each in line.deliveries] == [*follows, *works[:-1], "task-late"]
+    assert [each.task_id for each in line.deliveries if each.withdraw] == [works[0], "task-late"]
+
+
+async def test_only_work_is_rejected_when_no_more_tasks_can_be_routed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(twinline_agent_gateway.router, "MOST_ROUTES", 0)
+    router, dispatcher = Router("one", at_two, lambda _: Far()), DispatchStream("executor-1", forwarded=False)
+    router.attach(stream(1))
+    router.open(dispatcher)
+    await router.dispatch(dispatcher, wanted("task-1", script=b"true"))
+    await router.dispatch(dispatcher, wanted("task-2"))
+    await router.dispatch(dispatcher, wanted("task-3", withdraw=True))
+    response = await told(dispatcher)
+    assert [report.task_id for each in response.reports for report in each.reports] == ["task-1"]
+    assert {task_id for gone in response.not_connected for task_id in gone.task_ids} == {"task-2", "task-3"}
+    assert {gone.state for gone in response.not_connected} == {pb.Agent.STATE_LOST}
+
+
+async def test_a_peer_for_which_too_much_waits_is_no_reason_to_reject_a_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "MOST_PARCELS", 1)
+    link = PeerLink(Location(State.CONNECTED, "two", "127.0.0.1:1"), "one", grpc.aio.insecure_channel)
+    router, dispatcher = Router("one", at_two, lambda _: link), DispatchStream("executor-1", forwarded=False)
+    router.open(dispatcher)
+    await router.dispatch(dispatcher, wanted("task-1", "task-2", script=b"true"))
+    await router.dispatch(dispatcher, wanted("task-3"))
+    assert await away(dispatcher) == {"task-2", "task-3"}
+
+
 class Shedding(fleet_pb2_grpc.FleetServiceServicer):
     """A replica that had no room for what its agent reported."""
 
@@ -150,8 +203,8 @@ async def test_of_the_revoked_only_the_latest_are_remembered(monkeypatch: pytest
             router.attach(stream)
 
 
-def stream(epoch: int) -> AgentStream:
-    return AgentStream("agent-1", epoch, cast("Context", None), asyncio.Queue())
+def stream(epoch: int, line: Line | None = None) -> AgentStream:
+    return AgentStream("agent-1", epoch, cast("Context", line), asyncio.Queue())
 
 
 async def test_of_two_streams_of_an_agent_the_newer_stays_whichever_comes_first() -> None:
