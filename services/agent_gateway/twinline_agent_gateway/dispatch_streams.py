@@ -25,6 +25,9 @@ MOST_BYTES = 8 << 20
 
 MESSAGE = 4 << 20
 
+_OF_A_REPORT = 1 << 10
+"""Bytes of memory that a report takes beside its output."""
+
 _OF_AN_AGENT = 1 << 20
 """Bytes that an agent may send when it is asked again: its window of a task's output."""
 
@@ -34,7 +37,7 @@ Write = Callable[[pb.DispatchResponse], Awaitable[None]]
 
 
 class DispatchStream(Cuttable):
-    """One stream. Reports wait here, bounded; where they do not fit, the reading from agents waits, or they are shed.
+    """One stream. Reports wait here; where they do not fit, the reading from agents waits, or they are shed.
 
     To shed is to drop what an agent reports until there is room again, and then to have it asked for anew, as if the
     agent had just connected.
@@ -61,6 +64,11 @@ class DispatchStream(Cuttable):
     def full(self) -> bool:
         """Whether a report has to wait for `room`."""
         return not self.closed and (len(self._reports) >= MOST_REPORTS or self._bytes >= MOST_BYTES)
+
+    @property
+    def surplus(self) -> int:
+        """Bytes that wait for it beyond what fits: of peers' agents, as the reading from a peer never waits."""
+        return max(0, self._bytes - MOST_BYTES)
 
     async def room(self) -> None:
         """Wait until a report fits, or the stream is gone."""
@@ -163,4 +171,4 @@ class DispatchStream(Cuttable):
 
 
 def _size(report: agents_pb2.TaskReport) -> int:
-    return 64 + len(report.data) + len(report.message)  # the only fields without a bound of a few bytes
+    return _OF_A_REPORT + len(report.data) + len(report.message)

@@ -23,7 +23,7 @@ MOST_ROUTES = 1_000_000
 """Tasks whose reports can be routed at once."""
 
 MOST_HELD = 64 << 20
-"""Bytes of agents' messages that may wait here for room on dispatch streams; reports beyond that are shed."""
+"""Bytes that agents say and for which dispatch streams have no room, all together; reports beyond that are shed."""
 
 MOST_REVOKED = 10_000
 """Agents that are known as revoked without a look at the database: for those that are being let in meanwhile."""
@@ -188,7 +188,7 @@ class Router:
         for orders in request.orders:
             self._order(dispatcher, orders)
 
-    async def accept(self, agent_id: str, said: agents_pb2.Report | pb.AgentReport) -> int:
+    async def accept(self, agent_id: str, said: agents_pb2.Report) -> int:
         """Pass an agent's reports up; waits while a dispatcher takes no more. Answers how many were forged.
 
         An agent reports only on tasks that were delivered to it: the others' results are not for it to write.
@@ -201,6 +201,24 @@ class Router:
             self._held -= size
 
     # --- peers
+
+    def relay(self, said: pb.AgentReport) -> None:
+        """Pass up what an agent of a peer reports. Never waits: the peer's line carries others' reports too.
+
+        What has no room on its stream is kept beyond that, or shed.
+        """
+        for report in said.reports:
+            route = self._routes.get(report.task_id)
+            if route is None or route.agent_id != said.agent_id:
+                continue
+            dispatcher = route.dispatcher
+            if dispatcher.full and self._held_in_all() > MOST_HELD:
+                dispatcher.shed(said.agent_id)
+            if not dispatcher.sheds(said.agent_id):
+                # A part of a message keeps all of it in memory, and this one may wait while the others are long gone.
+                alone = agents_pb2.TaskReport()
+                alone.CopyFrom(report)
+                self._report(route, alone)
 
     def peer_back(self, peer: Peer) -> None:
         """The line to a peer was cut and is back: what was wanted of its agents must be stated again."""
@@ -231,15 +249,21 @@ class Router:
             if route.agent_id != agent_id:
                 forged += 1
             elif await self._fits(route.dispatcher, agent_id):
-                if report.state in _OVER:
-                    self._routes.pop(report.task_id, None)
-                route.dispatcher.report(agent_id, report)
+                self._report(route, report)
         return forged
+
+    def _report(self, route: Route, report: agents_pb2.TaskReport) -> None:
+        if report.state in _OVER:
+            self._routes.pop(report.task_id, None)
+        route.dispatcher.report(route.agent_id, report)
+
+    def _held_in_all(self) -> int:
+        return self._held + sum(dispatcher.surplus for dispatcher in self._dispatchers.values())
 
     async def _fits(self, dispatcher: DispatchStream, agent_id: str) -> bool:
         """Wait for room on the stream; False when the agent's reports are shed."""
         if dispatcher.full and not dispatcher.sheds(agent_id):
-            if self._held > MOST_HELD:
+            if self._held_in_all() > MOST_HELD:
                 dispatcher.shed(agent_id)
             else:
                 await dispatcher.room()
