@@ -10,6 +10,7 @@ import grpc.aio
 from twinline.agent_gateway.v1 import agents_pb2
 from twinline.agent_gateway.v1 import fleet_pb2 as pb
 from twinline_agent_gateway.cuts import Cuttable
+from twinline_agent_gateway.lookup import Lookup
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ class DispatchStream(Cuttable):
         self.name = name
         self.forwarded = forwarded
         self.closed = False
+        self.lookup = Lookup()
         self._reports: list[tuple[str, agents_pb2.TaskReport]] = []
         self._bytes = 0
         # Not bounded but by what this dispatcher asked for and by the number of agents: reading its requests must never
@@ -109,6 +111,7 @@ class DispatchStream(Cuttable):
     def close(self) -> None:
         """Take nothing more, and let go of all who wait."""
         self.closed = True
+        self.lookup.clear()
         self._reports.clear()
         self._shed.clear()
         self._room.set()

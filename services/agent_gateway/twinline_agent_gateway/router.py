@@ -10,6 +10,7 @@ from twinline.agent_gateway.v1 import fleet_pb2 as pb
 from twinline_agent_gateway.convert import to_state
 from twinline_agent_gateway.dispatch_streams import DispatchStream
 from twinline_agent_gateway.errors import AgentRevoked, StreamFenced
+from twinline_agent_gateway.lookup import Wanted
 from twinline_agent_gateway.states import State
 from twinline_agent_gateway.store import Change, Location
 from twinline_agent_gateway.streams import MAX_WORK, MOST_DELIVERIES, AgentStream, Parcel
@@ -104,6 +105,9 @@ class Router:
             _CONNECTED.add(1, {"replica": self._replica})
         self._streams[stream.agent_id] = stream
         self._elsewhere.pop(stream.agent_id, None)
+        for dispatcher in self._dispatchers.values():
+            for wanted in dispatcher.lookup.take(stream.agent_id):
+                self._tell(dispatcher, wanted, _LOST)
         self.tell_presence(stream.agent_id)
 
     def detach(self, stream: AgentStream) -> None:
@@ -165,7 +169,7 @@ class Router:
             dispatcher.cut(why)
 
     async def dispatch(self, dispatcher: DispatchStream, request: pb.DispatchRequest) -> None:
-        """Do what a dispatcher wants. What is not here is looked up once for the whole request."""
+        """Do what a dispatcher wants, at once for agents that are here. The others are for `find`."""
         not_here: list[tuple[str, Parcel]] = []
         count = 0
         for batch in request.batches:
@@ -184,9 +188,22 @@ class Router:
                 else:
                     not_here.append((agent_id, parcel))
         if not_here:
-            await self._dispatch_elsewhere(dispatcher, not_here)
+            self._look_up(dispatcher, not_here, dispatcher.lookup.room(request.ByteSize()))
         for orders in request.orders:
             self._order(dispatcher, orders)
+
+    async def find(self, dispatcher: DispatchStream) -> None:
+        """Once a dispatcher wants something of agents that are not here, find those and have it handed over."""
+        lookup = dispatcher.lookup
+        await lookup.waiting.wait()
+        agent_ids = lookup.ask()
+        places = await self._find(agent_ids)
+        for count, agent_id in enumerate(agent_ids, 1):
+            if wanted := lookup.answer(agent_id):
+                self._tell(dispatcher, wanted, places.get(agent_id, _NEVER))
+            if count % _BREATHE == 0:
+                await asyncio.sleep(0)
+        lookup.answered()
 
     async def accept(self, agent_id: str, said: agents_pb2.Report) -> int:
         """Pass an agent's reports up; waits while a dispatcher takes no more. Answers how many were forged.
@@ -278,20 +295,38 @@ class Router:
         else:
             self._refuse(dispatcher, agent_id, parcel, _TOO_MANY)
 
-    async def _dispatch_elsewhere(self, dispatcher: DispatchStream, parcels: Sequence[tuple[str, Parcel]]) -> None:
-        places = await self._locate(list({agent_id for agent_id, _ in parcels}))
+    def _look_up(self, dispatcher: DispatchStream, parcels: Sequence[tuple[str, Parcel]], room: bool) -> None:
         for agent_id, parcel in parcels:
-            place = places.get(agent_id)
-            if stream := self._streams.get(agent_id):  # it came while we looked
+            if stream := self._streams.get(agent_id):  # it came while the request was read
                 self._hand(dispatcher, stream, parcel)
-            elif place is None:
-                dispatcher.tell_away(agent_id, parcel.task_id, pb.Agent.STATE_NEVER_ENROLLED)
+            elif room:
+                dispatcher.lookup.add(agent_id, parcel)
+            else:
+                dispatcher.tell_away(agent_id, parcel.task_id, pb.Agent.STATE_LOST)
+
+    async def _find(self, agent_ids: Sequence[str]) -> Mapping[str, Location]:
+        try:
+            return await self._locate(agent_ids)
+        except Exception:
+            # Agents that are here, and the way to those of peers, need no database: this must not end the stream.
+            log.exception("agents not looked up", extra={"count": len(agent_ids)})
+            return dict.fromkeys(agent_ids, _LOST)
+
+    def _tell(self, dispatcher: DispatchStream, wanted: Wanted, place: Location) -> None:
+        """Hand over what was wanted of an agent that was looked for; it may have come here meanwhile."""
+        agent_id = wanted.agent_id
+        stream = self._streams.get(agent_id)
+        for parcel in wanted.parcels.values():
+            if stream:
+                self._hand(dispatcher, stream, parcel)
             elif place.state is not State.CONNECTED:
                 dispatcher.tell_away(agent_id, parcel.task_id, to_state(place.state))
             elif place.replica == self._replica or dispatcher.forwarded:
                 dispatcher.tell_away(agent_id, parcel.task_id, pb.Agent.STATE_LOST)
             else:
                 self._forward(dispatcher, place, agent_id, parcel)
+        for orders in wanted.orders():
+            self._order(dispatcher, orders)
 
     def _forward(self, dispatcher: DispatchStream, place: Location, agent_id: str, parcel: Parcel) -> None:
         peer = self._elsewhere[agent_id] = self._link(place)
@@ -308,7 +343,10 @@ class Router:
         # An agent that is nowhere needs no orders: when it is back, all is stated again.
         if stream := self._streams.get(orders.agent_id):
             stream.order(orders)
-        elif (peer := self._elsewhere.get(orders.agent_id)) and not dispatcher.forwarded:
+            return
+        dispatcher.lookup.order(orders)
+        # At once too, as it may be long: they are told again after what they may overtake.
+        if (peer := self._elsewhere.get(orders.agent_id)) and not dispatcher.forwarded:
             peer.order(orders)
 
     def _no_route_left(self, parcel: Parcel) -> str:
@@ -328,6 +366,7 @@ class Router:
         dispatcher.report(agent_id, report)
 
 
+_NEVER, _LOST = Location(State.NEVER_ENROLLED, "", ""), Location(State.LOST, "", "")
 _TOO_MANY = f"{MOST_DELIVERIES} tasks wait for this agent already: let some of them start, then run this one again"
 
 

@@ -9,10 +9,11 @@ import grpc.aio
 import pytest
 
 import twinline_agent_gateway.router
+from tests.peers.eventually import eventually
 from tests.service.agent_gateway.running import free_port
 from twinline.agent_gateway.v1 import agents_pb2, fleet_pb2_grpc
 from twinline.agent_gateway.v1 import fleet_pb2 as pb
-from twinline_agent_gateway import peers
+from twinline_agent_gateway import lookup, peers
 from twinline_agent_gateway.dispatch_streams import DispatchStream
 from twinline_agent_gateway.errors import AgentRevoked, StreamFenced
 from twinline_agent_gateway.peers import PeerLink, Peers
@@ -30,9 +31,11 @@ class Far:
     replica = "two"
 
     def __init__(self) -> None:
+        self.delivered: list[str] = []
         self.canceled: list[str] = []
 
     def deliver(self, agent_id: str, parcel: Parcel) -> bool:
+        self.delivered.append(parcel.task_id)
         return True
 
     def order(self, orders: pb.AgentOrders) -> None:
@@ -41,6 +44,12 @@ class Far:
 
 async def at_two(agent_ids: Sequence[str]) -> dict[str, Location]:
     return {agent_id: Location(State.CONNECTED, "two", "127.0.0.1:1") for agent_id in agent_ids}
+
+
+async def never(agent_ids: Sequence[str]) -> dict[str, Location]:
+    """As a database that does not answer."""
+    await asyncio.Event().wait()
+    return {}
 
 
 def connected(number: int, replica: str) -> Change:
@@ -56,6 +65,13 @@ def wanted(*task_ids: str, script: bytes | None = None, withdraw: bool = False) 
     work = None if script is None else agents_pb2.Work(script=script)
     tasks = [pb.AgentTask(task_id=task_id, agent_id="agent-1", withdraw=withdraw) for task_id in task_ids]
     return pb.DispatchRequest(batches=[pb.DispatchBatch(work=work, tasks=tasks)])
+
+
+async def dispatched(router: Router, dispatcher: DispatchStream, request: pb.DispatchRequest) -> None:
+    """Have it done, also where agents must be found for it."""
+    await router.dispatch(dispatcher, request)
+    if dispatcher.lookup.waiting.is_set():
+        await router.find(dispatcher)
 
 
 async def told(dispatcher: DispatchStream) -> pb.DispatchResponse:
@@ -80,12 +96,12 @@ async def test_late_news_of_an_agent_keeps_the_way_to_it_and_news_of_a_move_does
     router, dispatcher = Router("one", at_two, lambda _: far), DispatchStream("executor-1", forwarded=False)
     router.open(dispatcher)
     task = pb.AgentTask(task_id="task-1", agent_id="agent-1")
-    await router.dispatch(dispatcher, pb.DispatchRequest(batches=[pb.DispatchBatch(tasks=[task])]))
+    await dispatched(router, dispatcher, pb.DispatchRequest(batches=[pb.DispatchBatch(tasks=[task])]))
     router.changed(connected(1, "two"))
-    await router.dispatch(dispatcher, cancel("task-1"))
+    await dispatched(router, dispatcher, cancel("task-1"))
     assert far.canceled == ["task-1"]
     router.changed(connected(2, "three"))
-    await router.dispatch(dispatcher, cancel("task-2"))
+    await dispatched(router, dispatcher, cancel("task-2"))
     assert far.canceled == ["task-1"]
 
 
@@ -93,7 +109,7 @@ async def test_every_task_that_a_peer_could_not_hand_over_is_answered_however_it
     far = Far()
     router, dispatcher = Router("one", at_two, lambda _: far), DispatchStream("executor-1", forwarded=False)
     router.open(dispatcher)
-    await router.dispatch(dispatcher, wanted("task-1", "task-2", "task-3"))
+    await dispatched(router, dispatcher, wanted("task-1", "task-2", "task-3"))
     router.away(far, "agent-1", ["task-1"], pb.Agent.STATE_LOST)
     router.away(far, "agent-1", ["task-2", "task-3"], pb.Agent.STATE_LOST)
     assert await away(dispatcher) == {"task-1", "task-2", "task-3"}
@@ -104,8 +120,8 @@ async def test_a_peer_has_no_say_on_tasks_that_went_another_way() -> None:
     links = iter((first, second))
     router, dispatcher = Router("one", at_two, lambda _: next(links)), DispatchStream("executor-1", forwarded=False)
     router.open(dispatcher)
-    await router.dispatch(dispatcher, wanted("task-1"))
-    await router.dispatch(dispatcher, wanted("task-1"))
+    await dispatched(router, dispatcher, wanted("task-1"))
+    await dispatched(router, dispatcher, wanted("task-1"))
     router.away(first, "agent-1", ["task-1"], pb.Agent.STATE_LOST)
     router.away(second, "agent-1", ["task-1"], pb.Agent.STATE_REVOKED)
     assert await away(dispatcher) == {"task-1"}
@@ -116,7 +132,7 @@ async def test_all_that_waits_for_a_peer_is_answered_when_it_is_given_up(monkeyp
     link = PeerLink(Location(State.CONNECTED, "two", f"127.0.0.1:{free_port()}"), "one", grpc.aio.insecure_channel)
     router, dispatcher = Router("one", at_two, lambda _: link), DispatchStream("executor-1", forwarded=False)
     router.open(dispatcher)
-    await router.dispatch(dispatcher, wanted("task-1", "task-2", "task-3"))
+    await dispatched(router, dispatcher, wanted("task-1", "task-2", "task-3"))
     await link.run(router)
     assert await away(dispatcher) == {"task-1", "task-2", "task-3"}
 
@@ -126,9 +142,11 @@ class Line:
 
     def __init__(self) -> None:
         self.deliveries: list[agents_pb2.Delivery] = []
+        self.canceled: list[str] = []
 
     async def write(self, message: agents_pb2.GatewayMessage) -> None:
         self.deliveries += message.orders.deliveries
+        self.canceled += message.orders.cancel
 
 
 async def test_tasks_that_are_followed_or_withdrawn_get_through_however_much_work_waits_for_their_agent() -> None:
@@ -137,10 +155,10 @@ async def test_tasks_that_are_followed_or_withdrawn_get_through_however_much_wor
     router.attach(here)
     router.open(dispatcher)
     follows = [f"task-{number}" for number in range(MOST_DELIVERIES)]
-    await router.dispatch(dispatcher, wanted(*follows))
+    await dispatched(router, dispatcher, wanted(*follows))
     works = [f"work-{number}" for number in range(MOST_DELIVERIES + 1)]
-    await router.dispatch(dispatcher, wanted(*works, script=b"true"))
-    await router.dispatch(dispatcher, wanted("task-late", works[0], withdraw=True))
+    await dispatched(router, dispatcher, wanted(*works, script=b"true"))
+    await dispatched(router, dispatcher, wanted("task-late", works[0], withdraw=True))
     assert [report.task_id for each in (await told(dispatcher)).reports for report in each.reports] == works[-1:]
     await here.write()
     assert [each.task_id for each in line.deliveries] == [*follows, *works[:-1], "task-late"]
@@ -152,9 +170,9 @@ async def test_only_work_is_rejected_when_no_more_tasks_can_be_routed(monkeypatc
     router, dispatcher = Router("one", at_two, lambda _: Far()), DispatchStream("executor-1", forwarded=False)
     router.attach(stream(1))
     router.open(dispatcher)
-    await router.dispatch(dispatcher, wanted("task-1", script=b"true"))
-    await router.dispatch(dispatcher, wanted("task-2"))
-    await router.dispatch(dispatcher, wanted("task-3", withdraw=True))
+    await dispatched(router, dispatcher, wanted("task-1", script=b"true"))
+    await dispatched(router, dispatcher, wanted("task-2"))
+    await dispatched(router, dispatcher, wanted("task-3", withdraw=True))
     response = await told(dispatcher)
     assert [report.task_id for each in response.reports for report in each.reports] == ["task-1"]
     assert {task_id for gone in response.not_connected for task_id in gone.task_ids} == {"task-2", "task-3"}
@@ -166,8 +184,8 @@ async def test_a_peer_for_which_too_much_waits_is_no_reason_to_reject_a_task(mon
     link = PeerLink(Location(State.CONNECTED, "two", "127.0.0.1:1"), "one", grpc.aio.insecure_channel)
     router, dispatcher = Router("one", at_two, lambda _: link), DispatchStream("executor-1", forwarded=False)
     router.open(dispatcher)
-    await router.dispatch(dispatcher, wanted("task-1", "task-2", script=b"true"))
-    await router.dispatch(dispatcher, wanted("task-3"))
+    await dispatched(router, dispatcher, wanted("task-1", "task-2", script=b"true"))
+    await dispatched(router, dispatcher, wanted("task-3"))
     assert await away(dispatcher) == {"task-2", "task-3"}
 
 
@@ -205,7 +223,7 @@ async def test_what_a_peer_had_no_room_for_is_asked_for_again() -> None:
     dispatcher = DispatchStream("executor-1", forwarded=False)
     async with linked(pb.DispatchResponse(presence=[pb.AgentPresence(agent_id="agent-1")])) as router:
         router.open(dispatcher)
-        await router.dispatch(dispatcher, wanted("task-1"))
+        await dispatched(router, dispatcher, wanted("task-1"))
         assert [each.agent_id for each in (await told(dispatcher)).presence] == ["agent-1"]
 
 
@@ -222,7 +240,7 @@ async def test_an_executor_that_reads_nothing_holds_back_nothing_of_what_a_peer_
     async with linked(*[reported("task-1", 1 << 20)] * 12, reported("task-2")) as router:
         for dispatcher, task in ((slow, "task-1"), (quick, "task-2")):
             router.open(dispatcher)
-            await router.dispatch(dispatcher, wanted(task))
+            await dispatched(router, dispatcher, wanted(task))
         assert [report.task_id for report in (await told(quick)).reports[0].reports] == ["task-2"]
         assert slow.full
         assert not slow.sheds("agent-1")
@@ -236,7 +254,7 @@ async def test_what_a_peer_says_is_shed_when_too_much_is_held_and_asked_for_agai
     async with linked(*[reported("task-1", 1 << 20)] * 12, reported("task-2")) as router:
         for dispatcher, task in ((slow, "task-1"), (quick, "task-2")):
             router.open(dispatcher)
-            await router.dispatch(dispatcher, wanted(task))
+            await dispatched(router, dispatcher, wanted(task))
         await told(quick)
         assert slow.sheds("agent-1")
         assert slow.surplus < 2 << 20
@@ -288,8 +306,8 @@ async def test_what_was_forwarded_is_not_forwarded_again() -> None:
     far = Far()
     router, dispatcher = Router("one", at_two, lambda _: far), DispatchStream("two", forwarded=True)
     router.open(dispatcher)
-    await router.dispatch(dispatcher, wanted("task-1"))
-    await router.dispatch(dispatcher, cancel("task-1"))
+    await dispatched(router, dispatcher, wanted("task-1"))
+    await dispatched(router, dispatcher, cancel("task-1"))
     assert await away(dispatcher) == {"task-1"}
     assert far.canceled == []
 
@@ -302,9 +320,71 @@ async def test_the_last_word_of_one_dispatcher_does_not_end_the_route_of_another
     router.attach(stream(1))
     for dispatcher in dispatchers:
         router.open(dispatcher)
-    await router.dispatch(dispatchers[0], wanted("task-1"))
+    await dispatched(router, dispatchers[0], wanted("task-1"))
     final = pb.AgentOrders(agent_id="agent-1", acks=[agents_pb2.OutputAck(task_id="task-1", final=True)])
-    await router.dispatch(dispatchers[1], pb.DispatchRequest(orders=[final]))
+    await dispatched(router, dispatchers[1], pb.DispatchRequest(orders=[final]))
     said = agents_pb2.TaskReport(task_id="task-1", state=agents_pb2.TaskReport.STATE_RUNNING)
     await router.accept("agent-1", agents_pb2.Report(reports=[said]))
     assert [each.reports[0].task_id for each in (await told(dispatchers[0])).reports] == ["task-1"]
+
+
+async def test_an_agent_that_comes_while_it_is_looked_for_is_told_all_at_once_and_in_order() -> None:
+    line, router = Line(), Router("one", never, lambda _: Far())
+    here, dispatcher = stream(1, line), DispatchStream("executor-1", forwarded=False)
+    router.open(dispatcher)
+    finding = asyncio.ensure_future(router.find(dispatcher))
+    await router.dispatch(dispatcher, wanted("task-1", "task-2", script=b"true"))
+    await eventually(lambda: not dispatcher.lookup.waiting.is_set())
+    await router.dispatch(dispatcher, wanted("task-1", withdraw=True))
+    await router.dispatch(dispatcher, cancel("task-2"))
+    router.attach(here)
+    await here.write()
+    assert [(each.task_id, each.withdraw) for each in line.deliveries] == [("task-1", True), ("task-2", False)]
+    assert line.canceled == ["task-2"]
+    finding.cancel()
+
+
+async def test_a_cancel_goes_the_known_way_at_once_and_again_after_what_is_looked_up() -> None:
+    far, places = Far(), asyncio.Queue[dict[str, Location]]()
+    router = Router("one", lambda _: places.get(), lambda _: far)
+    dispatcher = DispatchStream("executor-1", forwarded=False)
+    router.open(dispatcher)
+    places.put_nowait(await at_two(["agent-1"]))
+    await dispatched(router, dispatcher, wanted("task-1"))
+    finding = asyncio.ensure_future(router.find(dispatcher))
+    await router.dispatch(dispatcher, wanted("task-1"))
+    await router.dispatch(dispatcher, cancel("task-1"))
+    assert far.canceled == ["task-1"]
+    places.put_nowait(await at_two(["agent-1"]))
+    await eventually(lambda: far.canceled == ["task-1", "task-1"])
+    finding.cancel()
+
+
+async def test_what_is_stated_while_the_database_is_asked_is_looked_up_anew() -> None:
+    places = asyncio.Queue[dict[str, Location]]()
+    far, dispatcher = Far(), DispatchStream("executor-1", forwarded=False)
+    router = Router("one", lambda _: places.get(), lambda _: far)
+    router.open(dispatcher)
+    await router.dispatch(dispatcher, wanted("task-1"))
+    finding = asyncio.ensure_future(router.find(dispatcher))
+    await eventually(lambda: not dispatcher.lookup.waiting.is_set())
+    await router.dispatch(dispatcher, wanted("task-2"))  # because it was told that the agent has come
+    places.put_nowait({"agent-1": Location(State.LOST, "", "")})  # how it was before
+    await finding
+    assert await away(dispatcher) == {"task-1"}
+    places.put_nowait(await at_two(["agent-1"]))
+    await router.find(dispatcher)
+    assert far.delivered == ["task-2"]
+
+
+async def test_tasks_for_which_too_much_waits_for_the_database_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    far = Far()
+    monkeypatch.setattr(lookup, "MOST_BYTES", wanted("task-1").ByteSize())
+    router, dispatcher = Router("one", at_two, lambda _: far), DispatchStream("executor-1", forwarded=False)
+    router.open(dispatcher)
+    await router.dispatch(dispatcher, wanted("task-1"))
+    await router.dispatch(dispatcher, wanted("task-2"))
+    assert await away(dispatcher) == {"task-2"}
+    await router.find(dispatcher)
+    await dispatched(router, dispatcher, wanted("task-3"))
+    assert far.delivered == ["task-1", "task-3"]
