@@ -72,11 +72,16 @@ class DispatchStream(Cuttable):
         """Bytes that wait for it beyond what fits: of peers' agents, as the reading from a peer never waits."""
         return max(0, self._bytes - MOST_BYTES)
 
-    async def room(self) -> None:
-        """Wait until a report fits, or the stream is gone."""
-        while self.full:
-            self._room.clear()
-            await self._room.wait()
+    async def room(self, *, within: float) -> bool:
+        """Wait until a report fits, or the stream is gone. False when that took longer than `within` seconds."""
+        try:
+            async with asyncio.timeout(within):
+                while self.full:
+                    self._room.clear()
+                    await self._room.wait()
+        except TimeoutError:
+            return False
+        return True
 
     def shed(self, agent_id: str) -> None:
         """Drop this agent's reports until they are asked for again."""

@@ -26,6 +26,9 @@ MOST_ROUTES = 1_000_000
 MOST_HELD = 64 << 20
 """Bytes that agents say and for which dispatch streams have no room, all together; reports beyond that are shed."""
 
+PATIENCE = 10.0
+"""Seconds that an agent is held back for room on one stream, with what it has to say to others; then that is shed."""
+
 MOST_REVOKED = 10_000
 """Agents that are known as revoked without a look at the database: for those that are being let in meanwhile."""
 
@@ -206,7 +209,7 @@ class Router:
         lookup.answered()
 
     async def accept(self, agent_id: str, said: agents_pb2.Report) -> int:
-        """Pass an agent's reports up; waits while a dispatcher takes no more. Answers how many were forged.
+        """Pass an agent's reports up; waits for a dispatcher that takes no more. Answers how many were forged.
 
         An agent reports only on tasks that were delivered to it: the others' results are not for it to write.
         """
@@ -279,11 +282,10 @@ class Router:
 
     async def _fits(self, dispatcher: DispatchStream, agent_id: str) -> bool:
         """Wait for room on the stream; False when the agent's reports are shed."""
-        if dispatcher.full and not dispatcher.sheds(agent_id):
-            if self._held_in_all() > MOST_HELD:
-                dispatcher.shed(agent_id)
-            else:
-                await dispatcher.room()
+        if dispatcher.sheds(agent_id):
+            return False
+        if dispatcher.full and (self._held_in_all() > MOST_HELD or not await dispatcher.room(within=PATIENCE)):
+            dispatcher.shed(agent_id)
         return not dispatcher.sheds(agent_id)
 
     def _hand(self, dispatcher: DispatchStream, stream: AgentStream, parcel: Parcel) -> None:

@@ -246,6 +246,25 @@ async def test_an_executor_that_reads_nothing_holds_back_nothing_of_what_a_peer_
         assert not slow.sheds("agent-1")
 
 
+async def test_an_executor_that_reads_nothing_holds_back_only_for_a_while_what_an_agent_says_to_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(twinline_agent_gateway.router, "PATIENCE", 0.1)
+    slow, quick = (DispatchStream(name, forwarded=False) for name in ("slow", "quick"))
+    router = Router("one", at_two, lambda _: Far())
+    router.attach(stream(1))
+    for dispatcher, task in ((slow, "task-1"), (quick, "task-2")):
+        router.open(dispatcher)
+        await router.dispatch(dispatcher, wanted(task))
+    slow.report("agent-2", agents_pb2.TaskReport(data=bytes(8 << 20)))
+    said = [
+        agents_pb2.TaskReport(task_id=each, state=agents_pb2.TaskReport.STATE_RUNNING) for each in ("task-1", "task-2")
+    ]
+    await asyncio.wait_for(router.accept("agent-1", agents_pb2.Report(reports=said)), 10)
+    assert [report.task_id for report in (await told(quick)).reports[0].reports] == ["task-2"]
+    assert [each.agent_id for each in (await told(slow)).presence] == ["agent-1"]
+
+
 async def test_what_a_peer_says_is_shed_when_too_much_is_held_and_asked_for_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
