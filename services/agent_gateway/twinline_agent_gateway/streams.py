@@ -17,7 +17,7 @@ from twinline.agent_gateway.v1 import agents_pb2 as pb
 from twinline.agent_gateway.v1 import fleet_pb2
 from twinline_agent_gateway.cuts import Cuttable
 from twinline_agent_gateway.outbox import Outbox
-from twinline_kit.errors import Error
+from twinline_kit.errors import Error, Internal
 from twinline_kit.times import duration
 
 log = logging.getLogger(__name__)
@@ -200,7 +200,9 @@ class Writers:
                 try:
                     await stream.write()
                 except Exception:
+                    # Not just closed: it would go on as connected, and drop all that is wanted of the agent.
                     log.exception("write failed unexpectedly", extra={"agent": stream.agent_id})
+                    stream.cut(Internal("what is wanted of the agent could not be written: connect again"))
                     stream.close()
                 finally:
                     self._writing.discard(stream)
