@@ -1,7 +1,7 @@
 """A gateway whose PostgreSQL database keeps it waiting for a while, and then refuses."""
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
 import psycopg
@@ -28,17 +28,18 @@ async def gateway(authority: Certificates, tmp_path: Path, keys: Served, databas
     """One that waits for two seconds at most."""
     impatient = database.update_query_dict({"options": "-c lock_timeout=2s"})
     url = impatient.render_as_string(hide_password=False)
-    async with running_gateway(authority, gateway_settings(authority, tmp_path / "gateway", keys, url)) as running:
+    settings = gateway_settings(authority, tmp_path / "gateway", keys, url, replica_limit=1.0)
+    async with running_gateway(authority, settings) as running:
         yield running
 
 
 @contextmanager
-def agents_locked(database: sa.URL) -> Iterator[None]:
-    """Nobody can read the table of agents within the block."""
+def agents_locked(database: sa.URL) -> Iterator[psycopg.Connection]:
+    """Nobody else can read the table of agents within the block."""
     url = database.set(drivername="postgresql").render_as_string(hide_password=False)
     with psycopg.connect(url) as connection:
         connection.execute("LOCK TABLE agents IN ACCESS EXCLUSIVE MODE")
-        yield
+        yield connection
 
 
 async def test_agents_that_are_here_are_told_all_while_the_database_answers_nothing_of_others(
@@ -59,3 +60,18 @@ async def test_agents_that_are_here_are_told_all_while_the_database_answers_noth
         again = await executor.run(elsewhere, "true")
         await eventually(lambda: executor.not_connected[again] == "NEVER_ENROLLED")
     assert executor.ended is None
+
+
+async def test_a_replica_lives_on_while_more_look_ups_than_it_has_threads_wait_for_the_database(
+    gateway: Gateway, database: sa.URL
+) -> None:
+    elsewhere = (await gateway.enrollment()).agent_id
+    async with AsyncExitStack() as stack:
+        channel = gateway.served.as_service("executor")
+        executors = [await stack.enter_async_context(Executor().connected(channel, f"executor-{n}")) for n in range(8)]
+        with agents_locked(database) as connection:
+            for executor in executors:
+                await executor.run(elsewhere, "true")
+            await eventually(lambda: any(executor.not_connected for executor in executors))
+            lives = connection.execute("SELECT expire_time > clock_timestamp() FROM replicas").fetchall()
+        assert lives == [(True,)]
