@@ -24,6 +24,9 @@ MOST_REPORTS = 4096
 MOST_BYTES = 8 << 20
 """Of output that waits for one stream; beyond it, reports have no room."""
 
+MOST_SURPLUS = 32 << 20
+"""Bytes beyond that of what peers' agents report."""
+
 MESSAGE = 4 << 20
 
 _OF_A_REPORT = 1 << 10
@@ -68,9 +71,9 @@ class DispatchStream(Cuttable):
         return not self.closed and (len(self._reports) >= MOST_REPORTS or self._bytes >= MOST_BYTES)
 
     @property
-    def surplus(self) -> int:
-        """Bytes that wait for it beyond what fits: of peers' agents, as the reading from a peer never waits."""
-        return max(0, self._bytes - MOST_BYTES)
+    def overfull(self) -> bool:
+        """Whether not even a report of a peer's agent fits, as the reading from a peer never waits."""
+        return not self.closed and self._bytes >= MOST_BYTES + MOST_SURPLUS
 
     async def room(self, *, within: float) -> bool:
         """Wait until a report fits, or the stream is gone. False when that took longer than `within` seconds."""

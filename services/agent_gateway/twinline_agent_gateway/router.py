@@ -24,7 +24,7 @@ MOST_ROUTES = 1_000_000
 """Tasks whose reports can be routed at once."""
 
 MOST_HELD = 64 << 20
-"""Bytes that agents say and for which dispatch streams have no room, all together; reports beyond that are shed."""
+"""Bytes of agents' messages that may wait here for room on dispatch streams; reports beyond that are shed."""
 
 PATIENCE = 10.0
 """Seconds that an agent is held back for room on one stream, with what it has to say to others; then that is shed."""
@@ -225,14 +225,14 @@ class Router:
     def relay(self, said: pb.AgentReport) -> None:
         """Pass up what an agent of a peer reports. Never waits: the peer's line carries others' reports too.
 
-        What has no room on its stream is kept beyond that, or shed.
+        What has no room on its stream is kept beyond that, up to a bound, or shed.
         """
         for report in said.reports:
             route = self._routes.get(report.task_id)
             if route is None or route.agent_id != said.agent_id:
                 continue
             dispatcher = route.dispatcher
-            if dispatcher.full and self._held_in_all() > MOST_HELD:
+            if dispatcher.overfull:
                 dispatcher.shed(said.agent_id)
             if not dispatcher.sheds(said.agent_id):
                 # A part of a message keeps all of it in memory, and this one may wait while the others are long gone.
@@ -277,14 +277,11 @@ class Router:
             self._routes.pop(report.task_id, None)
         route.dispatcher.report(route.agent_id, report)
 
-    def _held_in_all(self) -> int:
-        return self._held + sum(dispatcher.surplus for dispatcher in self._dispatchers.values())
-
     async def _fits(self, dispatcher: DispatchStream, agent_id: str) -> bool:
         """Wait for room on the stream; False when the agent's reports are shed."""
         if dispatcher.sheds(agent_id):
             return False
-        if dispatcher.full and (self._held_in_all() > MOST_HELD or not await dispatcher.room(within=PATIENCE)):
+        if dispatcher.full and (self._held > MOST_HELD or not await dispatcher.room(within=PATIENCE)):
             dispatcher.shed(agent_id)
         return not dispatcher.sheds(agent_id)
 

@@ -8,12 +8,11 @@ from typing import Any
 import grpc.aio
 import pytest
 
-import twinline_agent_gateway.router
 from tests.service.agent_gateway.running import free_port
 from tests.unit.agent_gateway.routing import at_two, away, dispatched, told, wanted
 from twinline.agent_gateway.v1 import agents_pb2, fleet_pb2_grpc
 from twinline.agent_gateway.v1 import fleet_pb2 as pb
-from twinline_agent_gateway import peers
+from twinline_agent_gateway import dispatch_streams, peers
 from twinline_agent_gateway.dispatch_streams import DispatchStream
 from twinline_agent_gateway.peers import PeerLink, Peers
 from twinline_agent_gateway.router import Router
@@ -103,7 +102,7 @@ async def test_an_executor_that_reads_nothing_holds_back_nothing_of_what_a_peer_
 async def test_what_a_peer_says_is_shed_when_too_much_is_held_and_asked_for_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(twinline_agent_gateway.router, "MOST_HELD", 1 << 20)
+    monkeypatch.setattr(dispatch_streams, "MOST_SURPLUS", 1 << 20)
     slow, quick = (DispatchStream(name, forwarded=False) for name in ("slow", "quick"))
     async with linked(*[reported("task-1", 1 << 20)] * 12, reported("task-2")) as router:
         for dispatcher, task in ((slow, "task-1"), (quick, "task-2")):
@@ -111,8 +110,10 @@ async def test_what_a_peer_says_is_shed_when_too_much_is_held_and_asked_for_agai
             await dispatched(router, dispatcher, wanted(task))
         await told(quick)
         assert slow.sheds("agent-1")
-        assert slow.surplus < 2 << 20
-        while not (response := await told(slow)).presence:
-            pass
+        pieces, response = 0, pb.DispatchResponse()
+        while not response.presence:
+            response = await told(slow)
+            pieces += sum(len(each.reports) for each in response.reports)
+        assert pieces * PIECE <= 9 << 20
         assert [each.agent_id for each in response.presence] == ["agent-1"]
         assert not slow.sheds("agent-1")
