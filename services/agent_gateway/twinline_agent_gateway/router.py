@@ -235,10 +235,7 @@ class Router:
             if dispatcher.overfull:
                 dispatcher.shed(said.agent_id)
             if not dispatcher.sheds(said.agent_id):
-                # A part of a message keeps all of it in memory, and this one may wait while the others are long gone.
-                alone = agents_pb2.TaskReport()
-                alone.CopyFrom(report)
-                self._report(route, alone)
+                self._report(route, report)
 
     def peer_back(self, peer: Peer) -> None:
         """The line to a peer was cut and is back: what was wanted of its agents must be stated again."""
@@ -275,7 +272,10 @@ class Router:
     def _report(self, route: Route, report: agents_pb2.TaskReport) -> None:
         if report.state in _OVER:
             self._routes.pop(report.task_id, None)
-        route.dispatcher.report(route.agent_id, report)
+        # A part of a message keeps all of it in memory, and this one may wait long after the others are gone.
+        alone = agents_pb2.TaskReport()
+        alone.CopyFrom(report)
+        route.dispatcher.report(route.agent_id, alone)
 
     async def _fits(self, dispatcher: DispatchStream, agent_id: str) -> bool:
         """Wait for room on the stream; False when the agent's reports are shed."""

@@ -1,6 +1,8 @@
 """Who gets what, on one replica and by way of others."""
 
 import asyncio
+import resource
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -163,3 +165,23 @@ async def test_the_last_word_of_one_dispatcher_does_not_end_the_route_of_another
     said = agents_pb2.TaskReport(task_id="task-1", state=agents_pb2.TaskReport.STATE_RUNNING)
     await router.accept("agent-1", agents_pb2.Report(reports=[said]))
     assert [each.reports[0].task_id for each in (await told(dispatchers[0])).reports] == ["task-1"]
+
+
+def resident() -> int:
+    """Bytes of memory that this process has."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+async def test_a_report_that_waits_does_not_keep_what_came_with_it_in_memory() -> None:
+    router, dispatcher = Router("one", at_two, lambda _: Far()), DispatchStream("executor-1", forwarded=False)
+    router.attach(stream(1))
+    router.open(dispatcher)
+    await router.dispatch(dispatcher, wanted("task-1"))
+    waits = agents_pb2.TaskReport(task_id="task-1", state=agents_pb2.TaskReport.STATE_RUNNING)
+    gone = agents_pb2.TaskReport(task_id="task-2", data=bytes(2 << 20))
+    message = agents_pb2.Report(reports=[waits, gone]).SerializeToString()
+    before = resident()
+    for _ in range(50):
+        await router.accept("agent-1", agents_pb2.Report.FromString(message))
+    assert resident() - before < 25 << 20
+    assert len((await told(dispatcher)).reports[0].reports) == 50
