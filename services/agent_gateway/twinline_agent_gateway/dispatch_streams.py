@@ -10,6 +10,7 @@ import grpc.aio
 from twinline.agent_gateway.v1 import agents_pb2
 from twinline.agent_gateway.v1 import fleet_pb2 as pb
 from twinline_agent_gateway.cuts import Cuttable
+from twinline_agent_gateway.lookup import Lookup
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +24,13 @@ MOST_REPORTS = 4096
 MOST_BYTES = 8 << 20
 """Of output that waits for one stream; beyond it, reports have no room."""
 
+MOST_SURPLUS = 32 << 20
+"""Bytes beyond that of what peers' agents report."""
+
 MESSAGE = 4 << 20
+
+_OF_A_REPORT = 1 << 10
+"""Bytes of memory that a report takes beside its output."""
 
 _OF_AN_AGENT = 1 << 20
 """Bytes that an agent may send when it is asked again: its window of a task's output."""
@@ -34,7 +41,7 @@ Write = Callable[[pb.DispatchResponse], Awaitable[None]]
 
 
 class DispatchStream(Cuttable):
-    """One stream. Reports wait here, bounded; where they do not fit, the reading from agents waits, or they are shed.
+    """One stream. Reports wait here; where they do not fit, the reading from agents waits, or they are shed.
 
     To shed is to drop what an agent reports until there is room again, and then to have it asked for anew, as if the
     agent had just connected.
@@ -46,6 +53,7 @@ class DispatchStream(Cuttable):
         self.name = name
         self.forwarded = forwarded
         self.closed = False
+        self.lookup = Lookup()
         self._reports: list[tuple[str, agents_pb2.TaskReport]] = []
         self._bytes = 0
         # Not bounded but by what this dispatcher asked for and by the number of agents: reading its requests must never
@@ -62,11 +70,21 @@ class DispatchStream(Cuttable):
         """Whether a report has to wait for `room`."""
         return not self.closed and (len(self._reports) >= MOST_REPORTS or self._bytes >= MOST_BYTES)
 
-    async def room(self) -> None:
-        """Wait until a report fits, or the stream is gone."""
-        while self.full:
-            self._room.clear()
-            await self._room.wait()
+    @property
+    def overfull(self) -> bool:
+        """Whether not even a report of a peer's agent fits, as the reading from a peer never waits."""
+        return not self.closed and self._bytes >= MOST_BYTES + MOST_SURPLUS
+
+    async def room(self, *, within: float) -> bool:
+        """Wait until a report fits, or the stream is gone. False when that took longer than `within` seconds."""
+        try:
+            async with asyncio.timeout(within):
+                while self.full:
+                    self._room.clear()
+                    await self._room.wait()
+        except TimeoutError:
+            return False
+        return True
 
     def shed(self, agent_id: str) -> None:
         """Drop this agent's reports until they are asked for again."""
@@ -101,6 +119,7 @@ class DispatchStream(Cuttable):
     def close(self) -> None:
         """Take nothing more, and let go of all who wait."""
         self.closed = True
+        self.lookup.clear()
         self._reports.clear()
         self._shed.clear()
         self._room.set()
@@ -163,4 +182,4 @@ class DispatchStream(Cuttable):
 
 
 def _size(report: agents_pb2.TaskReport) -> int:
-    return 64 + len(report.data) + len(report.message)  # the only fields without a bound of a few bytes
+    return _OF_A_REPORT + len(report.data) + len(report.message)

@@ -95,7 +95,7 @@ class PeerLink:
             sender = group.create_task(self._send(call.write))
             while isinstance(message := await call.read(), pb.DispatchResponse):
                 for each in message.reports:
-                    await router.accept(each.agent_id, each)
+                    router.relay(each)
                 for present in message.presence:
                     router.tell_presence(present.agent_id)
                 for gone in message.not_connected:

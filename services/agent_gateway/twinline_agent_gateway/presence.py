@@ -41,6 +41,8 @@ class Presence:
         self._clock = clock
         # Its own, so that what cancelled work left running in them is over before the database is closed.
         self._threads = ThreadPoolExecutor(_THREADS, "presence")
+        # Waits for nobody: calls that the database keeps waiting may take all of the others.
+        self._heart = ThreadPoolExecutor(1, "heartbeat")
         self._arrivals: list[Arrival] = []
         self._departures: list[tuple[str, int]] = []
         self._wake = asyncio.Event()
@@ -81,6 +83,7 @@ class Presence:
 
     async def leave(self) -> None:
         """Leave the table; the agents that were here are lost until they connect elsewhere. The last thing it does."""
+        await asyncio.to_thread(self._heart.shutdown)  # a beat that comes later would enter the replica again
         await self._call(lambda: self._store.leave(self._replica))
         await asyncio.to_thread(self._threads.shutdown)
 
@@ -133,7 +136,10 @@ class Presence:
     async def _beat(self) -> None:
         now = self._clock()
         until = now + timedelta(seconds=self._limit)
-        await self._call(lambda: self._store.beat(self._replica, self._address, at=now, until=until))
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(
+            self._heart, lambda: self._store.beat(self._replica, self._address, at=now, until=until)
+        )
 
     async def _write(self, arrivals: list[Arrival], departures: list[tuple[str, int]]) -> None:
         if departures:

@@ -10,6 +10,7 @@ from twinline.agent_gateway.v1 import fleet_pb2 as pb
 from twinline_agent_gateway.convert import to_state
 from twinline_agent_gateway.dispatch_streams import DispatchStream
 from twinline_agent_gateway.errors import AgentRevoked, StreamFenced
+from twinline_agent_gateway.lookup import Wanted
 from twinline_agent_gateway.states import State
 from twinline_agent_gateway.store import Change, Location
 from twinline_agent_gateway.streams import MAX_WORK, MOST_DELIVERIES, AgentStream, Parcel
@@ -24,6 +25,9 @@ MOST_ROUTES = 1_000_000
 
 MOST_HELD = 64 << 20
 """Bytes of agents' messages that may wait here for room on dispatch streams; reports beyond that are shed."""
+
+PATIENCE = 10.0
+"""Seconds that an agent is held back for room on one stream, with what it has to say to others; then that is shed."""
 
 MOST_REVOKED = 10_000
 """Agents that are known as revoked without a look at the database: for those that are being let in meanwhile."""
@@ -104,6 +108,9 @@ class Router:
             _CONNECTED.add(1, {"replica": self._replica})
         self._streams[stream.agent_id] = stream
         self._elsewhere.pop(stream.agent_id, None)
+        for dispatcher in self._dispatchers.values():
+            for wanted in dispatcher.lookup.take(stream.agent_id):
+                self._tell(dispatcher, wanted, _LOST)
         self.tell_presence(stream.agent_id)
 
     def detach(self, stream: AgentStream) -> None:
@@ -165,7 +172,7 @@ class Router:
             dispatcher.cut(why)
 
     async def dispatch(self, dispatcher: DispatchStream, request: pb.DispatchRequest) -> None:
-        """Do what a dispatcher wants. What is not here is looked up once for the whole request."""
+        """Do what a dispatcher wants, at once for agents that are here. The others are for `find`."""
         not_here: list[tuple[str, Parcel]] = []
         count = 0
         for batch in request.batches:
@@ -177,19 +184,32 @@ class Router:
                     await asyncio.sleep(0)
                 agent_id = task.agent_id
                 parcel = Parcel(task.task_id, work, task.from_offset, task.env, task.withdraw)
-                if refusal := too_large or _env_too_large(shared, task) or self._no_route_left(parcel):
-                    self._refuse(dispatcher, agent_id, parcel.task_id, refusal)
+                if refusal := too_large or (work and _env_too_large(shared, task)) or self._no_route_left(parcel):
+                    self._refuse(dispatcher, agent_id, parcel, refusal)
                 elif stream := self._streams.get(agent_id):
                     self._hand(dispatcher, stream, parcel)
                 else:
                     not_here.append((agent_id, parcel))
         if not_here:
-            await self._dispatch_elsewhere(dispatcher, not_here)
+            self._look_up(dispatcher, not_here, dispatcher.lookup.room(request.ByteSize()))
         for orders in request.orders:
             self._order(dispatcher, orders)
 
-    async def accept(self, agent_id: str, said: agents_pb2.Report | pb.AgentReport) -> int:
-        """Pass an agent's reports up; waits while a dispatcher takes no more. Answers how many were forged.
+    async def find(self, dispatcher: DispatchStream) -> None:
+        """Once a dispatcher wants something of agents that are not here, find those and have it handed over."""
+        lookup = dispatcher.lookup
+        await lookup.waiting.wait()
+        agent_ids = lookup.ask()
+        places = await self._find(agent_ids)
+        for count, agent_id in enumerate(agent_ids, 1):
+            if wanted := lookup.answer(agent_id):
+                self._tell(dispatcher, wanted, places.get(agent_id, _NEVER))
+            if count % _BREATHE == 0:
+                await asyncio.sleep(0)
+        lookup.answered()
+
+    async def accept(self, agent_id: str, said: agents_pb2.Report) -> int:
+        """Pass an agent's reports up; waits for a dispatcher that takes no more. Answers how many were forged.
 
         An agent reports only on tasks that were delivered to it: the others' results are not for it to write.
         """
@@ -201,6 +221,21 @@ class Router:
             self._held -= size
 
     # --- peers
+
+    def relay(self, said: pb.AgentReport) -> None:
+        """Pass up what an agent of a peer reports. Never waits: the peer's line carries others' reports too.
+
+        What has no room on its stream is kept beyond that, up to a bound, or shed.
+        """
+        for report in said.reports:
+            route = self._routes.get(report.task_id)
+            if route is None or route.agent_id != said.agent_id:
+                continue
+            dispatcher = route.dispatcher
+            if dispatcher.overfull:
+                dispatcher.shed(said.agent_id)
+            if not dispatcher.sheds(said.agent_id):
+                self._report(route, report)
 
     def peer_back(self, peer: Peer) -> None:
         """The line to a peer was cut and is back: what was wanted of its agents must be stated again."""
@@ -231,18 +266,23 @@ class Router:
             if route.agent_id != agent_id:
                 forged += 1
             elif await self._fits(route.dispatcher, agent_id):
-                if report.state in _OVER:
-                    self._routes.pop(report.task_id, None)
-                route.dispatcher.report(agent_id, report)
+                self._report(route, report)
         return forged
+
+    def _report(self, route: Route, report: agents_pb2.TaskReport) -> None:
+        if report.state in _OVER:
+            self._routes.pop(report.task_id, None)
+        # A part of a message keeps all of it in memory, and this one may wait long after the others are gone.
+        alone = agents_pb2.TaskReport()
+        alone.CopyFrom(report)
+        route.dispatcher.report(route.agent_id, alone)
 
     async def _fits(self, dispatcher: DispatchStream, agent_id: str) -> bool:
         """Wait for room on the stream; False when the agent's reports are shed."""
-        if dispatcher.full and not dispatcher.sheds(agent_id):
-            if self._held > MOST_HELD:
-                dispatcher.shed(agent_id)
-            else:
-                await dispatcher.room()
+        if dispatcher.sheds(agent_id):
+            return False
+        if dispatcher.full and (self._held > MOST_HELD or not await dispatcher.room(within=PATIENCE)):
+            dispatcher.shed(agent_id)
         return not dispatcher.sheds(agent_id)
 
     def _hand(self, dispatcher: DispatchStream, stream: AgentStream, parcel: Parcel) -> None:
@@ -252,29 +292,48 @@ class Router:
         if stream.deliver(parcel):
             self._routes[task_id] = Route(dispatcher, agent_id, None)
         else:
-            self._refuse(dispatcher, agent_id, task_id, _TOO_MANY)
+            self._refuse(dispatcher, agent_id, parcel, _TOO_MANY)
 
-    async def _dispatch_elsewhere(self, dispatcher: DispatchStream, parcels: Sequence[tuple[str, Parcel]]) -> None:
-        places = await self._locate(list({agent_id for agent_id, _ in parcels}))
+    def _look_up(self, dispatcher: DispatchStream, parcels: Sequence[tuple[str, Parcel]], room: bool) -> None:
         for agent_id, parcel in parcels:
-            place = places.get(agent_id)
-            if stream := self._streams.get(agent_id):  # it came while we looked
+            if stream := self._streams.get(agent_id):  # it came while the request was read
                 self._hand(dispatcher, stream, parcel)
-            elif place is None:
-                dispatcher.tell_away(agent_id, parcel.task_id, pb.Agent.STATE_NEVER_ENROLLED)
+            elif room:
+                dispatcher.lookup.add(agent_id, parcel)
+            else:
+                dispatcher.tell_away(agent_id, parcel.task_id, pb.Agent.STATE_LOST)
+
+    async def _find(self, agent_ids: Sequence[str]) -> Mapping[str, Location]:
+        try:
+            return await self._locate(agent_ids)
+        except Exception:
+            # Agents that are here, and the way to those of peers, need no database: this must not end the stream.
+            log.exception("agents not looked up", extra={"count": len(agent_ids)})
+            return dict.fromkeys(agent_ids, _LOST)
+
+    def _tell(self, dispatcher: DispatchStream, wanted: Wanted, place: Location) -> None:
+        """Hand over what was wanted of an agent that was looked for; it may have come here meanwhile."""
+        agent_id = wanted.agent_id
+        stream = self._streams.get(agent_id)
+        for parcel in wanted.parcels.values():
+            if stream:
+                self._hand(dispatcher, stream, parcel)
             elif place.state is not State.CONNECTED:
                 dispatcher.tell_away(agent_id, parcel.task_id, to_state(place.state))
             elif place.replica == self._replica or dispatcher.forwarded:
                 dispatcher.tell_away(agent_id, parcel.task_id, pb.Agent.STATE_LOST)
             else:
                 self._forward(dispatcher, place, agent_id, parcel)
+        for orders in wanted.orders():
+            self._order(dispatcher, orders)
 
     def _forward(self, dispatcher: DispatchStream, place: Location, agent_id: str, parcel: Parcel) -> None:
         peer = self._elsewhere[agent_id] = self._link(place)
         if peer.deliver(agent_id, parcel):
             self._routes[parcel.task_id] = Route(dispatcher, agent_id, peer)
         else:
-            self._refuse(dispatcher, agent_id, parcel.task_id, _TOO_MANY)
+            # Its line may be cut, or a large run has just begun: neither is a reason never to start a task.
+            dispatcher.tell_away(agent_id, parcel.task_id, pb.Agent.STATE_LOST)
 
     def _order(self, dispatcher: DispatchStream, orders: pb.AgentOrders) -> None:
         for ack in orders.acks:
@@ -283,7 +342,10 @@ class Router:
         # An agent that is nowhere needs no orders: when it is back, all is stated again.
         if stream := self._streams.get(orders.agent_id):
             stream.order(orders)
-        elif (peer := self._elsewhere.get(orders.agent_id)) and not dispatcher.forwarded:
+            return
+        dispatcher.lookup.order(orders)
+        # At once too, as it may be long: they are told again after what they may overtake.
+        if (peer := self._elsewhere.get(orders.agent_id)) and not dispatcher.forwarded:
             peer.order(orders)
 
     def _no_route_left(self, parcel: Parcel) -> str:
@@ -291,11 +353,19 @@ class Router:
             return ""
         return f"this gateway routes {MOST_ROUTES} tasks already: let some of them end, then run this one again"
 
-    def _refuse(self, dispatcher: DispatchStream, agent_id: str, task_id: str, why: str) -> None:
-        state = agents_pb2.TaskReport.STATE_REJECTED
-        dispatcher.report(agent_id, agents_pb2.TaskReport(task_id=task_id, state=state, message=why))
+    def _refuse(self, dispatcher: DispatchStream, agent_id: str, parcel: Parcel, why: str) -> None:
+        """Work is rejected. A task that is only followed or withdrawn may be on its host, which alone has a say on it.
+
+        Of such a task it is told that its host could not be asked now, and so it is stated again.
+        """
+        if parcel.work is None:
+            dispatcher.tell_away(agent_id, parcel.task_id, pb.Agent.STATE_LOST)
+            return
+        report = agents_pb2.TaskReport(task_id=parcel.task_id, state=agents_pb2.TaskReport.STATE_REJECTED, message=why)
+        dispatcher.report(agent_id, report)
 
 
+_NEVER, _LOST = Location(State.NEVER_ENROLLED, "", ""), Location(State.LOST, "", "")
 _TOO_MANY = f"{MOST_DELIVERIES} tasks wait for this agent already: let some of them start, then run this one again"
 
 

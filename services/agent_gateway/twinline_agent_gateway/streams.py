@@ -17,14 +17,14 @@ from twinline.agent_gateway.v1 import agents_pb2 as pb
 from twinline.agent_gateway.v1 import fleet_pb2
 from twinline_agent_gateway.cuts import Cuttable
 from twinline_agent_gateway.outbox import Outbox
-from twinline_kit.errors import Error
+from twinline_kit.errors import Error, Internal
 from twinline_kit.times import duration
 
 log = logging.getLogger(__name__)
 
 WRITERS = 64
 MOST_DELIVERIES = 1024
-"""Deliveries that may wait for one agent."""
+"""Deliveries with work that may wait for one agent."""
 
 MAX_WORK = 4 << 20
 """Bytes of one piece of work."""
@@ -50,7 +50,7 @@ class AgentStream(Cuttable):
     """One connected agent."""
 
     __slots__ = (
-        "_closed", "_context", "_drain", "_outbox", "_parcels", "_queue", "_queued",
+        "_closed", "_context", "_drain", "_outbox", "_parcels", "_queue", "_queued", "_works",
         "agent_id", "epoch", "forged", "heard", "writing_since",
     )  # fmt: skip
 
@@ -67,14 +67,22 @@ class AgentStream(Cuttable):
         self._queue = queue
         self._queued = False
         self._parcels: dict[str, Parcel] = {}
+        self._works = 0
+        """Parcels among them that bring work."""
         self._outbox = Outbox()
         self._drain: float | None = None
         self._closed = False
 
     def deliver(self, parcel: Parcel) -> bool:
-        """Have a task handed over; the latest word on a task counts. False when too many wait already."""
-        if len(self._parcels) >= MOST_DELIVERIES and parcel.task_id not in self._parcels:
+        """Have a task handed over; the latest word on a task counts. False when too much work waits already.
+
+        What brings no work is always taken: it is as small as its route, and there are no more of it.
+        """
+        waiting = self._parcels.get(parcel.task_id)
+        more = (parcel.work is not None) - (waiting is not None and waiting.work is not None)
+        if more > 0 and self._works >= MOST_DELIVERIES:
             return False
+        self._works += more
         self._parcels[parcel.task_id] = parcel
         self._mark()
         return True
@@ -113,6 +121,7 @@ class AgentStream(Cuttable):
         """Drop what waits, and what comes: nothing can be written any more."""
         self._closed = True
         self._parcels.clear()
+        self._works = 0
         self._outbox.clear()
         self._drain = None
 
@@ -135,6 +144,7 @@ class AgentStream(Cuttable):
         while self._parcels and room > 0:
             task_id, parcel = next(iter(self._parcels.items()))
             del self._parcels[task_id]
+            self._works -= parcel.work is not None
             room -= _add(orders, parcel)
         self._outbox.move_into(orders)
         return message
@@ -190,7 +200,9 @@ class Writers:
                 try:
                     await stream.write()
                 except Exception:
+                    # Not just closed: it would go on as connected, and drop all that is wanted of the agent.
                     log.exception("write failed unexpectedly", extra={"agent": stream.agent_id})
+                    stream.cut(Internal("what is wanted of the agent could not be written: connect again"))
                     stream.close()
                 finally:
                     self._writing.discard(stream)

@@ -10,7 +10,9 @@ import pytest
 
 from twinline.agent_gateway.v1 import agents_pb2 as pb
 from twinline_agent_gateway.dispatch_streams import DispatchStream
-from twinline_agent_gateway.streams import AgentStream, Parcel
+from twinline_agent_gateway.shepherd import silent
+from twinline_agent_gateway.streams import AgentStream, Parcel, Writers
+from twinline_kit.errors import Internal
 
 METHOD = "Call"
 PARCEL = Parcel("task-1", None, 0, {})
@@ -83,3 +85,22 @@ async def test_a_dispatcher_whose_stream_is_over_stops_sending(context: Any) -> 
     dispatcher = DispatchStream("executor-1", forwarded=False)
     dispatcher.report("agent-1", pb.TaskReport())
     await asyncio.wait_for(dispatcher.send(context.write), 10)
+
+
+class Broken:
+    """A call to which nothing can be written, for no reason that grpc knows."""
+
+    async def write(self, message: object) -> None:
+        """Fail."""
+        raise ValueError("no such message")
+
+
+async def test_an_agent_that_cannot_be_written_to_for_whatever_reason_is_cut() -> None:
+    writers = Writers(silent())
+    writing = asyncio.ensure_future(writers.run())
+    context: Any = Broken()
+    stream = AgentStream("agent-1", 1, context, writers.queue)
+    stream.deliver(PARCEL)
+    with pytest.raises(Internal), stream.served():
+        await asyncio.wait([writing], timeout=10)
+    writing.cancel()

@@ -37,14 +37,14 @@ async def test_it_is_full_at_a_bound_and_has_room_again_when_read(dispatcher: Di
     for number in range(MOST_REPORTS):
         dispatcher.report(f"agent-{number}", agents_pb2.TaskReport())
     assert dispatcher.full
-    waiting = asyncio.ensure_future(dispatcher.room())
+    waiting = asyncio.ensure_future(dispatcher.room(within=60))
     await told(dispatcher, AT_ONCE)
-    await waiting
+    assert await waiting
 
 
 async def test_who_waits_for_room_is_let_go_when_it_closes(dispatcher: DispatchStream) -> None:
     dispatcher.report("agent-1", agents_pb2.TaskReport(data=bytes(8 << 20)))
-    waiting = asyncio.ensure_future(dispatcher.room())
+    waiting = asyncio.ensure_future(dispatcher.room(within=60))
     dispatcher.close()
     await asyncio.wait_for(waiting, 5)
 

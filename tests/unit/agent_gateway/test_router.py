@@ -1,72 +1,25 @@
-"""The way to agents that other replicas hold."""
+"""Who gets what, on one replica and by way of others."""
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any, cast
+import resource
+from pathlib import Path
+from typing import cast
 
-import grpc.aio
 import pytest
 
 import twinline_agent_gateway.router
-from tests.service.agent_gateway.running import free_port
-from twinline.agent_gateway.v1 import agents_pb2, fleet_pb2_grpc
+from tests.unit.agent_gateway.routing import Far, Line, at_two, away, cancel, dispatched, stream, told, wanted
+from twinline.agent_gateway.v1 import agents_pb2
 from twinline.agent_gateway.v1 import fleet_pb2 as pb
-from twinline_agent_gateway import peers
 from twinline_agent_gateway.dispatch_streams import DispatchStream
 from twinline_agent_gateway.errors import AgentRevoked, StreamFenced
-from twinline_agent_gateway.peers import PeerLink
 from twinline_agent_gateway.router import Router
-from twinline_agent_gateway.states import State
-from twinline_agent_gateway.store import Change, Location
-from twinline_agent_gateway.streams import AgentStream, Context, Parcel
-
-
-class Far:
-    """A replica that notes what it is sent."""
-
-    replica = "two"
-
-    def __init__(self) -> None:
-        self.canceled: list[str] = []
-
-    def deliver(self, agent_id: str, parcel: Parcel) -> bool:
-        return True
-
-    def order(self, orders: pb.AgentOrders) -> None:
-        self.canceled += orders.cancel
-
-
-async def at_two(agent_ids: Sequence[str]) -> dict[str, Location]:
-    return {agent_id: Location(State.CONNECTED, "two", "127.0.0.1:1") for agent_id in agent_ids}
+from twinline_agent_gateway.store import Change
+from twinline_agent_gateway.streams import MOST_DELIVERIES, AgentStream, Context
 
 
 def connected(number: int, replica: str) -> Change:
     return Change(number, "agent-1", replica, epoch=number, connected=True, revoked=False)
-
-
-def cancel(task_id: str) -> pb.DispatchRequest:
-    return pb.DispatchRequest(orders=[pb.AgentOrders(agent_id="agent-1", cancel=[task_id])])
-
-
-def wanted(*task_ids: str) -> pb.DispatchRequest:
-    tasks = [pb.AgentTask(task_id=task_id, agent_id="agent-1") for task_id in task_ids]
-    return pb.DispatchRequest(batches=[pb.DispatchBatch(tasks=tasks)])
-
-
-async def told(dispatcher: DispatchStream) -> pb.DispatchResponse:
-    """The next message."""
-    written: asyncio.Queue[pb.DispatchResponse] = asyncio.Queue()
-    sending = asyncio.ensure_future(dispatcher.send(written.put))
-    response = await asyncio.wait_for(written.get(), 10)
-    sending.cancel()
-    return response
-
-
-async def away(dispatcher: DispatchStream) -> set[str]:
-    """The tasks that the next message says were not handed over."""
-    response = await told(dispatcher)
-    assert {gone.agent_id for gone in response.not_connected} == {"agent-1"}
-    return {task_id for gone in response.not_connected for task_id in gone.task_ids}
 
 
 async def test_late_news_of_an_agent_keeps_the_way_to_it_and_news_of_a_move_does_not() -> None:
@@ -74,12 +27,12 @@ async def test_late_news_of_an_agent_keeps_the_way_to_it_and_news_of_a_move_does
     router, dispatcher = Router("one", at_two, lambda _: far), DispatchStream("executor-1", forwarded=False)
     router.open(dispatcher)
     task = pb.AgentTask(task_id="task-1", agent_id="agent-1")
-    await router.dispatch(dispatcher, pb.DispatchRequest(batches=[pb.DispatchBatch(tasks=[task])]))
+    await dispatched(router, dispatcher, pb.DispatchRequest(batches=[pb.DispatchBatch(tasks=[task])]))
     router.changed(connected(1, "two"))
-    await router.dispatch(dispatcher, cancel("task-1"))
+    await dispatched(router, dispatcher, cancel("task-1"))
     assert far.canceled == ["task-1"]
     router.changed(connected(2, "three"))
-    await router.dispatch(dispatcher, cancel("task-2"))
+    await dispatched(router, dispatcher, cancel("task-2"))
     assert far.canceled == ["task-1"]
 
 
@@ -87,7 +40,7 @@ async def test_every_task_that_a_peer_could_not_hand_over_is_answered_however_it
     far = Far()
     router, dispatcher = Router("one", at_two, lambda _: far), DispatchStream("executor-1", forwarded=False)
     router.open(dispatcher)
-    await router.dispatch(dispatcher, wanted("task-1", "task-2", "task-3"))
+    await dispatched(router, dispatcher, wanted("task-1", "task-2", "task-3"))
     router.away(far, "agent-1", ["task-1"], pb.Agent.STATE_LOST)
     router.away(far, "agent-1", ["task-2", "task-3"], pb.Agent.STATE_LOST)
     assert await away(dispatcher) == {"task-1", "task-2", "task-3"}
@@ -98,44 +51,60 @@ async def test_a_peer_has_no_say_on_tasks_that_went_another_way() -> None:
     links = iter((first, second))
     router, dispatcher = Router("one", at_two, lambda _: next(links)), DispatchStream("executor-1", forwarded=False)
     router.open(dispatcher)
-    await router.dispatch(dispatcher, wanted("task-1"))
-    await router.dispatch(dispatcher, wanted("task-1"))
+    await dispatched(router, dispatcher, wanted("task-1"))
+    await dispatched(router, dispatcher, wanted("task-1"))
     router.away(first, "agent-1", ["task-1"], pb.Agent.STATE_LOST)
     router.away(second, "agent-1", ["task-1"], pb.Agent.STATE_REVOKED)
     assert await away(dispatcher) == {"task-1"}
 
 
-async def test_all_that_waits_for_a_peer_is_answered_when_it_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peers, "backoff", lambda _: 0.0)
-    link = PeerLink(Location(State.CONNECTED, "two", f"127.0.0.1:{free_port()}"), "one", grpc.aio.insecure_channel)
-    router, dispatcher = Router("one", at_two, lambda _: link), DispatchStream("executor-1", forwarded=False)
+async def test_tasks_that_are_followed_or_withdrawn_get_through_however_much_work_waits_for_their_agent() -> None:
+    line, router = Line(), Router("one", at_two, lambda _: Far())
+    here, dispatcher = stream(1, line), DispatchStream("executor-1", forwarded=False)
+    router.attach(here)
     router.open(dispatcher)
-    await router.dispatch(dispatcher, wanted("task-1", "task-2", "task-3"))
-    await link.run(router)
-    assert await away(dispatcher) == {"task-1", "task-2", "task-3"}
+    follows = [f"task-{number}" for number in range(MOST_DELIVERIES)]
+    await dispatched(router, dispatcher, wanted(*follows))
+    works = [f"work-{number}" for number in range(MOST_DELIVERIES + 1)]
+    await dispatched(router, dispatcher, wanted(*works, script=b"true"))
+    await dispatched(router, dispatcher, wanted("task-late", works[0], withdraw=True))
+    assert [report.task_id for each in (await told(dispatcher)).reports for report in each.reports] == works[-1:]
+    await here.write()
+    assert [each.task_id for each in line.deliveries] == [*follows, *works[:-1], "task-late"]
+    assert [each.task_id for each in line.deliveries if each.withdraw] == [works[0], "task-late"]
 
 
-class Shedding(fleet_pb2_grpc.FleetServiceServicer):
-    """A replica that had no room for what its agent reported."""
-
-    async def Dispatch(self, requests: object, context: Any) -> None:  # type: ignore[override]
-        await context.write(pb.DispatchResponse(presence=[pb.AgentPresence(agent_id="agent-1")]))
-        while await context.read() is not grpc.aio.EOF:
-            pass
-
-
-async def test_what_a_peer_had_no_room_for_is_asked_for_again() -> None:
-    server = grpc.aio.server()
-    fleet_pb2_grpc.add_FleetServiceServicer_to_server(Shedding(), server)  # type: ignore[abstract]
-    place = Location(State.CONNECTED, "two", f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}")
-    await server.start()
-    link = PeerLink(place, "one", grpc.aio.insecure_channel)
-    router, dispatcher = Router("one", at_two, lambda _: link), DispatchStream("executor-1", forwarded=False)
+async def test_only_work_is_rejected_when_no_more_tasks_can_be_routed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(twinline_agent_gateway.router, "MOST_ROUTES", 0)
+    router, dispatcher = Router("one", at_two, lambda _: Far()), DispatchStream("executor-1", forwarded=False)
+    router.attach(stream(1))
     router.open(dispatcher)
-    line = asyncio.ensure_future(link.run(router))
-    assert [each.agent_id for each in (await told(dispatcher)).presence] == ["agent-1"]
-    line.cancel()
-    await server.stop(0)
+    await dispatched(router, dispatcher, wanted("task-1", script=b"true"))
+    await dispatched(router, dispatcher, wanted("task-2"))
+    await dispatched(router, dispatcher, wanted("task-3", withdraw=True))
+    response = await told(dispatcher)
+    assert [report.task_id for each in response.reports for report in each.reports] == ["task-1"]
+    assert {task_id for gone in response.not_connected for task_id in gone.task_ids} == {"task-2", "task-3"}
+    assert {gone.state for gone in response.not_connected} == {pb.Agent.STATE_LOST}
+
+
+async def test_an_executor_that_reads_nothing_holds_back_only_for_a_while_what_an_agent_says_to_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(twinline_agent_gateway.router, "PATIENCE", 0.1)
+    slow, quick = (DispatchStream(name, forwarded=False) for name in ("slow", "quick"))
+    router = Router("one", at_two, lambda _: Far())
+    router.attach(stream(1))
+    for dispatcher, task in ((slow, "task-1"), (quick, "task-2")):
+        router.open(dispatcher)
+        await router.dispatch(dispatcher, wanted(task))
+    slow.report("agent-2", agents_pb2.TaskReport(data=bytes(8 << 20)))
+    said = [
+        agents_pb2.TaskReport(task_id=each, state=agents_pb2.TaskReport.STATE_RUNNING) for each in ("task-1", "task-2")
+    ]
+    await asyncio.wait_for(router.accept("agent-1", agents_pb2.Report(reports=said)), 10)
+    assert [report.task_id for report in (await told(quick)).reports[0].reports] == ["task-2"]
+    assert [each.agent_id for each in (await told(slow)).presence] == ["agent-1"]
 
 
 async def test_of_the_revoked_only_the_latest_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,13 +114,9 @@ async def test_of_the_revoked_only_the_latest_are_remembered(monkeypatch: pytest
         router.revoked(f"agent-{number}")
     streams = [AgentStream(f"agent-{number}", 1, cast("Context", None), asyncio.Queue()) for number in range(3)]
     router.attach(streams[0])
-    for stream in streams[1:]:
+    for each in streams[1:]:
         with pytest.raises(AgentRevoked):
-            router.attach(stream)
-
-
-def stream(epoch: int) -> AgentStream:
-    return AgentStream("agent-1", epoch, cast("Context", None), asyncio.Queue())
+            router.attach(each)
 
 
 async def test_of_two_streams_of_an_agent_the_newer_stays_whichever_comes_first() -> None:
@@ -180,8 +145,8 @@ async def test_what_was_forwarded_is_not_forwarded_again() -> None:
     far = Far()
     router, dispatcher = Router("one", at_two, lambda _: far), DispatchStream("two", forwarded=True)
     router.open(dispatcher)
-    await router.dispatch(dispatcher, wanted("task-1"))
-    await router.dispatch(dispatcher, cancel("task-1"))
+    await dispatched(router, dispatcher, wanted("task-1"))
+    await dispatched(router, dispatcher, cancel("task-1"))
     assert await away(dispatcher) == {"task-1"}
     assert far.canceled == []
 
@@ -194,9 +159,29 @@ async def test_the_last_word_of_one_dispatcher_does_not_end_the_route_of_another
     router.attach(stream(1))
     for dispatcher in dispatchers:
         router.open(dispatcher)
-    await router.dispatch(dispatchers[0], wanted("task-1"))
+    await dispatched(router, dispatchers[0], wanted("task-1"))
     final = pb.AgentOrders(agent_id="agent-1", acks=[agents_pb2.OutputAck(task_id="task-1", final=True)])
-    await router.dispatch(dispatchers[1], pb.DispatchRequest(orders=[final]))
+    await dispatched(router, dispatchers[1], pb.DispatchRequest(orders=[final]))
     said = agents_pb2.TaskReport(task_id="task-1", state=agents_pb2.TaskReport.STATE_RUNNING)
     await router.accept("agent-1", agents_pb2.Report(reports=[said]))
     assert [each.reports[0].task_id for each in (await told(dispatchers[0])).reports] == ["task-1"]
+
+
+def resident() -> int:
+    """Bytes of memory that this process has."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+async def test_a_report_that_waits_does_not_keep_what_came_with_it_in_memory() -> None:
+    router, dispatcher = Router("one", at_two, lambda _: Far()), DispatchStream("executor-1", forwarded=False)
+    router.attach(stream(1))
+    router.open(dispatcher)
+    await router.dispatch(dispatcher, wanted("task-1"))
+    waits = agents_pb2.TaskReport(task_id="task-1", state=agents_pb2.TaskReport.STATE_RUNNING)
+    gone = agents_pb2.TaskReport(task_id="task-2", data=bytes(2 << 20))
+    message = agents_pb2.Report(reports=[waits, gone]).SerializeToString()
+    before = resident()
+    for _ in range(50):
+        await router.accept("agent-1", agents_pb2.Report.FromString(message))
+    assert resident() - before < 25 << 20
+    assert len((await told(dispatcher)).reports[0].reports) == 50

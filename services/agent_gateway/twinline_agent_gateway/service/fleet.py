@@ -86,11 +86,19 @@ class FleetService(rpc.FleetServiceServicer):
 
     async def _serve(self, dispatcher: DispatchStream, first: pb.DispatchRequest, context: Context) -> None:
         async with asyncio.TaskGroup() as group:
-            sender = group.create_task(dispatcher.send(context.write))
+            beside = [
+                group.create_task(dispatcher.send(context.write)),
+                group.create_task(self._find(dispatcher)),
+            ]
             await self._router.dispatch(dispatcher, first)
             while isinstance(message := await context.read(), pb.DispatchRequest):
                 await self._router.dispatch(dispatcher, message)
-            sender.cancel()
+            for task in beside:
+                task.cancel()
+
+    async def _find(self, dispatcher: DispatchStream) -> None:
+        while True:
+            await self._router.find(dispatcher)
 
     async def _get(self, agent_id: str) -> pb.Agent:
         return convert.to_agent(await asyncio.to_thread(lambda: self._store.get(agent_id, at=self._clock())))
