@@ -126,15 +126,11 @@ class Phases:
 
     async def _shutting_down(self, turn: Turn) -> float | None:
         # The machine first: it is what costs money. All else is done again once it is gone.
-        ended = await self._cloud(turn).terminate(turn.instance.id)
-        if ended.power is not Power.GONE:
+        if not await self._is_ended(turn):
             return self._settings.tick
         await self._lists.cancel(turn)
         await self._let_go_if_possible(turn)
-        facts = _facts(ended)
-        if turn.instance.terminate_time:  # a cloud that forgot the machine meanwhile does not move its end
-            facts.pop("terminate_time", None)
-        await turn.move(Event.END, "the cloud says that it is gone", **facts)
+        await turn.move(Event.END, "the cloud says that it is gone")
         return 0
 
     async def _terminated(self, turn: Turn) -> float | None:
@@ -146,11 +142,17 @@ class Phases:
 
     async def _failed(self, turn: Turn) -> float | None:
         # What may be left of the launch must not cost money while a person makes up their mind.
-        ended = await self._cloud(turn).terminate(turn.instance.id)
-        if ended.run_time:  # the answer to its launch was lost, and what it cost was not
-            await turn.save(**_facts(ended))
+        if not await self._is_ended(turn):
+            return self._settings.tick
         await self._agents.revoke(turn)
-        return None if ended.power is Power.GONE else self._settings.tick
+        return None
+
+    async def _is_ended(self, turn: Turn) -> bool:
+        """Have the cloud end the machine, and note what it says, be it all that is ever told of a launch."""
+        told = await self._cloud(turn).terminate(turn.instance.id)
+        is_gone = told.power is Power.GONE
+        await turn.save(**(_last_facts(turn, told) if is_gone else _facts(told)))
+        return is_gone
 
     async def _follow_cloud(self, turn: Turn) -> bool:
         """Note what the cloud says of the machine, also that it vanished; False when it did."""
@@ -166,9 +168,7 @@ class Phases:
 
     async def _vanish(self, turn: Turn, found: Machine | None) -> None:
         cause = "the machine vanished: the cloud says that it is gone, and nobody here ended it"
-        facts = _facts(found) if found else {}
-        facts["terminate_time"] = facts.get("terminate_time") or turn.now()
-        await turn.move(Event.VANISH, cause, **facts)
+        await turn.move(Event.VANISH, cause, **_last_facts(turn, found))
 
     async def _let_go(self, turn: Turn) -> None:
         await self._agents.revoke(turn)
@@ -218,3 +218,9 @@ def _facts(found: Machine) -> dict[str, Any]:
         "terminate_time": found.end_time,
     }
     return {name: value for name, value in facts.items() if value}
+
+
+def _last_facts(turn: Turn, found: Machine | None) -> dict[str, Any]:
+    """What is stored of a machine that is gone. Its end is what was told first: a cloud may forget it."""
+    facts = _facts(found) if found else {}
+    return {**facts, "terminate_time": turn.instance.terminate_time or facts.get("terminate_time") or turn.now()}

@@ -1,0 +1,157 @@
+"""A machine is somebody's business, and has its price, until its cloud says that it is gone."""
+
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+import pytest
+
+from tests.service.launcher.conftest import fill
+from tests.service.launcher.test_crashes import ByHand, Faulty, bodies, by_hand
+from tests.service.launcher.world import Launcher, Server, World, state_of
+from twinline_kit import clock
+from twinline_kit.errors import Unavailable
+from twinline_launcher.errors import IllegalTransition
+from twinline_launcher.models import Generation
+from twinline_launcher.providers import LaunchSpec, Machine
+from twinline_launcher.providers.local import LocalCloud, processes
+from twinline_launcher.states import Event, State
+
+
+class Slow(Faulty):
+    """The real cloud, some answers of which are lost, and which needs a while for what it is asked."""
+
+    def __init__(self, cloud: LocalCloud) -> None:
+        super().__init__(cloud)
+        self.dies = False
+        self.loses_launches = False
+        self.is_away = False
+        self.is_ending = False
+        """It was told to end machines, and has not begun to."""
+
+    async def launch(self, spec: LaunchSpec) -> Machine:
+        machine = await super().launch(spec)
+        if self.loses_launches:
+            raise Unavailable("the answer was lost")
+        return machine
+
+    async def describe(self, tokens: Collection[str]) -> Mapping[str, Machine]:
+        self._answers()
+        return await super().describe(tokens)
+
+    async def terminate(self, token: str) -> Machine:
+        self._answers()
+        if self.is_ending:
+            return (await super().describe([token]))[token]
+        return await super().terminate(token)
+
+    def _answers(self) -> None:
+        if self.is_away:
+            raise Unavailable("the cloud is away")
+
+
+@dataclass
+class Asked:
+    """A machine that a launcher asked for, looked at by hand."""
+
+    launcher: Launcher
+    hand: ByHand
+    cloud: Slow
+    id: str
+
+    async def look(self) -> State:
+        return State((await self.hand.look(self.id)).state)
+
+    def is_left(self) -> bool:
+        """Whether nobody will look at it again by themselves."""
+        return self.hand.pause is None
+
+    async def server(self) -> Server:
+        return await self.launcher.get()
+
+    async def is_told(self) -> bool:
+        return (await self.server()).has_machine
+
+    async def billed(self) -> float:
+        return (await self.server()).current.cost.billed.ToTimedelta().total_seconds()
+
+
+@asynccontextmanager
+async def asked(world: World, image: str = "v4", **limits: float) -> AsyncIterator[Asked]:
+    async with world.launcher(concurrency=0) as launcher, by_hand(world, Slow, **limits) as hand:
+        assert isinstance(hand.cloud, Slow)
+        await fill(launcher)
+        await launcher.template(boot=["hello"])
+        await launcher.server(image=image)
+        yield Asked(launcher, hand, hand.cloud, (await launcher.launch()).current.id)
+
+
+@asynccontextmanager
+async def expired(world: World, image: str = "v4") -> AsyncIterator[Asked]:
+    """A machine that runs, and of which the launcher knows only that its launch took too long."""
+    async with asked(world, image, pending_limit=0.0) as machine:
+        machine.cloud.loses_launches = True
+        assert await machine.look() is State.ERROR
+        assert bodies(machine.id) == 1
+        yield machine
+
+
+@pytest.mark.parametrize("image", ["v4", "v5"])
+async def test_what_a_failed_launch_left_is_told_and_billed_until_its_cloud_says_that_it_is_gone(
+    world: World, image: str
+) -> None:
+    async with expired(world, image) as machine:
+        assert await machine.is_told()
+        machine.cloud.is_ending = True
+        assert await machine.look() is State.ERROR
+        assert (await machine.is_told(), await machine.billed() > 0, machine.is_left()) == (True, True, False)
+        machine.cloud.is_ending = False
+        assert await machine.look() is State.ERROR
+        assert (await machine.is_told(), bodies(machine.id), machine.is_left()) == (False, 0, True)
+        assert 0 < await machine.billed() == await machine.billed()
+
+
+async def test_what_a_failed_launch_left_is_ended_once_its_cloud_answers_again(world: World) -> None:
+    async with expired(world) as machine:
+        machine.cloud.is_away = True
+        with pytest.raises(Unavailable):
+            await machine.look()
+        assert await machine.is_told()
+        machine.cloud.is_away = False
+        await machine.look()
+        assert (await machine.is_told(), bodies(machine.id)) == (False, 0)
+        assert await machine.billed() > 0
+
+
+async def test_a_launch_that_its_cloud_refused_has_no_machine_and_no_price(world: World) -> None:
+    async with asked(world) as machine:
+        machine.hand.store.apply(machine.id, Event.REFUSE, at=clock.now(), cause="")
+        await machine.look()
+        assert (await machine.is_told(), await machine.billed()) == (False, 0)
+
+
+async def test_a_server_whose_launch_failed_has_no_second_machine_before_the_first_is_gone(world: World) -> None:
+    async with expired(world) as machine:
+        machine.cloud.is_ending = True
+        await machine.look()
+        with pytest.raises(IllegalTransition):
+            await machine.launcher.launch()
+        await machine.launcher.terminate()
+        assert await machine.look() is State.SHUTTING_DOWN
+        with pytest.raises(IllegalTransition):
+            await machine.launcher.launch()
+        assert (await machine.is_told(), await machine.billed() > 0) == (True, True)
+        machine.cloud.is_ending = False
+        assert await machine.look() is State.TERMINATED
+        assert not processes.of_machine(machine.id)
+        assert state_of(await machine.launcher.launch()) == "PENDING"
+
+
+async def test_a_launch_that_is_late_makes_no_machine_for_a_server_that_gave_it_up(world: World) -> None:
+    async with asked(world) as machine:
+        given_up = machine.hand.store.apply(machine.id, Event.EXPIRE, at=clock.now(), cause="")
+        await machine.look()
+        late = LaunchSpec(machine.id, "web-1", Generation.V4, "v4", "local-small", given_up.public_key)
+        with suppress(Unavailable):
+            await machine.cloud.launch(late)
+        assert bodies(machine.id) == 0
