@@ -1,11 +1,12 @@
 """What is done with a machine in each state. Everything here may be done again at any time."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from twinline_kit.errors import Conflict, DeadlineExceeded, Error, FailedPrecondition, InvalidArgument, Unavailable
+from twinline_kit.errors import Conflict, Error, FailedPrecondition, InvalidArgument, Unavailable
 from twinline_launcher.agents import Agents
 from twinline_launcher.lists import BOOT, DECOMMISSION, Kind, Lists
 from twinline_launcher.models import Generation, Instance
@@ -17,6 +18,9 @@ from twinline_launcher.targets import Targets, stated
 from twinline_launcher.turns import Turn
 
 log = logging.getLogger(__name__)
+
+ANSWER = 90.0
+"""Seconds that a cloud may take to answer a launch. Less than a look may take, so that the limit is looked at too."""
 
 # The target of the machine before needs a moment to go; a name that stays taken belongs to somebody else.
 _NAME_PATIENCE = timedelta(seconds=30)
@@ -61,14 +65,15 @@ class Phases:
 
     async def _pending(self, turn: Turn) -> float | None:
         try:
-            found = await self._asked_for(turn)
+            async with asyncio.timeout(ANSWER):
+                found = await self._asked_for(turn)
         except (FailedPrecondition, InvalidArgument) as refusal:
             await turn.move(Event.REFUSE, f"{refusal.message} ({refusal.reason})")
             return 0
-        except (Unavailable, DeadlineExceeded, OSError) as error:
+        except Exception as error:
             if not self._is_over(turn.instance, turn.now()):
                 raise
-            await turn.move(Event.EXPIRE, f"the cloud could not be asked in time: {error}")
+            await turn.move(Event.EXPIRE, f"the cloud could not be asked in time: {str(error) or 'it does not answer'}")
             return 0
         if found.power is Power.GONE:
             await self._vanish(turn, found)

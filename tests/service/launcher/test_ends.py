@@ -1,8 +1,10 @@
 """A machine is somebody's business, and has its price, until its cloud says that it is gone."""
 
+import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,7 @@ from tests.service.launcher.test_crashes import ByHand, Faulty, bodies, by_hand
 from tests.service.launcher.world import Launcher, Server, World, state_of
 from twinline_kit import clock
 from twinline_kit.errors import Unavailable
+from twinline_launcher import phases
 from twinline_launcher.errors import IllegalTransition
 from twinline_launcher.models import Generation
 from twinline_launcher.providers import LaunchSpec, Machine
@@ -25,29 +28,33 @@ class Slow(Faulty):
         super().__init__(cloud)
         self.dies = False
         self.loses_launches = False
-        self.is_away = False
+        self.failure: Exception | None = None
+        self.is_stuck = False
         self.is_ending = False
         """It was told to end machines, and has not begun to."""
 
     async def launch(self, spec: LaunchSpec) -> Machine:
+        await self._answers()
         machine = await super().launch(spec)
         if self.loses_launches:
             raise Unavailable("the answer was lost")
         return machine
 
     async def describe(self, tokens: Collection[str]) -> Mapping[str, Machine]:
-        self._answers()
+        await self._answers()
         return await super().describe(tokens)
 
     async def terminate(self, token: str) -> Machine:
-        self._answers()
+        await self._answers()
         if self.is_ending:
-            return (await super().describe([token]))[token]
+            return (await self._cloud.describe([token]))[token]
         return await super().terminate(token)
 
-    def _answers(self) -> None:
-        if self.is_away:
-            raise Unavailable("the cloud is away")
+    async def _answers(self) -> None:
+        if self.failure:
+            raise self.failure
+        if self.is_stuck:
+            await asyncio.Event().wait()
 
 
 @dataclass
@@ -77,8 +84,8 @@ class Asked:
 
 
 @asynccontextmanager
-async def asked(world: World, image: str = "v4", **limits: float) -> AsyncIterator[Asked]:
-    async with world.launcher(concurrency=0) as launcher, by_hand(world, Slow, **limits) as hand:
+async def asked(world: World, image: str = "v4", **settings: Any) -> AsyncIterator[Asked]:
+    async with world.launcher(concurrency=0) as launcher, by_hand(world, Slow, **settings) as hand:
         assert isinstance(hand.cloud, Slow)
         await fill(launcher)
         await launcher.template(boot=["hello"])
@@ -113,11 +120,11 @@ async def test_what_a_failed_launch_left_is_told_and_billed_until_its_cloud_says
 
 async def test_what_a_failed_launch_left_is_ended_once_its_cloud_answers_again(world: World) -> None:
     async with expired(world) as machine:
-        machine.cloud.is_away = True
+        machine.cloud.failure = Unavailable("the cloud is away")
         with pytest.raises(Unavailable):
             await machine.look()
         assert await machine.is_told()
-        machine.cloud.is_away = False
+        machine.cloud.failure = None
         await machine.look()
         assert (await machine.is_told(), bodies(machine.id)) == (False, 0)
         assert await machine.billed() > 0
@@ -155,3 +162,18 @@ async def test_a_launch_that_is_late_makes_no_machine_for_a_server_that_gave_it_
         with suppress(Unavailable):
             await machine.cloud.launch(late)
         assert bodies(machine.id) == 0
+
+
+async def test_a_launch_that_fails_in_whatever_way_is_given_up_in_time(world: World) -> None:
+    async with asked(world, pending_limit=0.0) as machine:
+        machine.cloud.failure = ValueError("a bug")
+        assert await machine.look() is State.ERROR
+
+
+async def test_a_cloud_that_never_answers_a_launch_is_given_up_in_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(phases, "ANSWER", 0.2)
+    async with asked(world, pending_limit=0.0) as machine:
+        machine.cloud.is_stuck = True
+        assert await machine.look() is State.ERROR
