@@ -140,10 +140,10 @@ class Phases:
 
     async def _terminated(self, turn: Turn) -> float | None:
         # A machine that vanished may have left something at its cloud, and a script that nobody waits for.
-        await self._cloud(turn).terminate(turn.instance.id)
+        is_ended = await self._is_ended(turn)
         await self._lists.cancel(turn)
         await self._let_go(turn)
-        return None
+        return None if is_ended else self._settings.tick
 
     async def _failed(self, turn: Turn) -> float | None:
         # What may be left of the launch must not cost money while a person makes up their mind.
@@ -161,8 +161,9 @@ class Phases:
 
     async def _follow_cloud(self, turn: Turn) -> bool:
         """Note what the cloud says of the machine, also that it vanished; False when it did."""
-        found = await self._found(turn)
-        if found is None or found.power is Power.GONE:
+        # One that its cloud does not find may run all the same: it is gone when its cloud, told to end it, says so.
+        found = await self._found(turn) or await self._cloud(turn).terminate(turn.instance.id)
+        if found.power is Power.GONE:
             await self._vanish(turn, found)
             return False
         await turn.save(**_facts(found))
@@ -171,7 +172,7 @@ class Phases:
     async def _found(self, turn: Turn) -> Machine | None:
         return (await self._cloud(turn).describe([turn.instance.id])).get(turn.instance.id)
 
-    async def _vanish(self, turn: Turn, found: Machine | None) -> None:
+    async def _vanish(self, turn: Turn, found: Machine) -> None:
         cause = "the machine vanished: the cloud says that it is gone, and nobody here ended it"
         await turn.move(Event.VANISH, cause, **_last_facts(turn, found))
 
@@ -225,7 +226,6 @@ def _facts(found: Machine) -> dict[str, Any]:
     return {name: value for name, value in facts.items() if value}
 
 
-def _last_facts(turn: Turn, found: Machine | None) -> dict[str, Any]:
+def _last_facts(turn: Turn, found: Machine) -> dict[str, Any]:
     """What is stored of a machine that is gone. Its end is what was told first: a cloud may forget it."""
-    facts = _facts(found) if found else {}
-    return {**facts, "terminate_time": turn.instance.terminate_time or facts.get("terminate_time") or turn.now()}
+    return {**_facts(found), "terminate_time": turn.instance.terminate_time or found.end_time or turn.now()}

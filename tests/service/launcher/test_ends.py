@@ -30,6 +30,8 @@ class Slow(Faulty):
         self.loses_launches = False
         self.failure: Exception | None = None
         self.is_stuck = False
+        self.is_blind = False
+        """It does not find machines that it has."""
         self.is_ending = False
         """It was told to end machines, and has not begun to."""
 
@@ -42,7 +44,7 @@ class Slow(Faulty):
 
     async def describe(self, tokens: Collection[str]) -> Mapping[str, Machine]:
         await self._answers()
-        return await super().describe(tokens)
+        return {} if self.is_blind else await super().describe(tokens)
 
     async def terminate(self, token: str) -> Machine:
         await self._answers()
@@ -177,3 +179,14 @@ async def test_a_cloud_that_never_answers_a_launch_is_given_up_in_time(
     async with asked(world, pending_limit=0.0) as machine:
         machine.cloud.is_stuck = True
         assert await machine.look() is State.ERROR
+
+
+async def test_a_machine_that_its_cloud_does_not_find_is_not_gone_before_its_cloud_says_so(world: World) -> None:
+    async with asked(world) as machine:
+        assert await machine.look() is State.BOOTING
+        machine.cloud.is_blind = machine.cloud.is_ending = True
+        assert await machine.look() is State.BOOTING
+        assert (bodies(machine.id), await machine.is_told()) == (1, True)
+        machine.cloud.is_ending = False
+        assert await machine.look() is State.TERMINATED
+        assert (bodies(machine.id), await machine.is_told()) == (0, False)
