@@ -94,6 +94,10 @@ class Phases:
         return await self._work(turn, BOOT)
 
     async def _decommissioning(self, turn: Turn) -> float | None:
+        if self._lists.is_through(turn, DECOMMISSION):
+            # Whether the executor hears of its state is no reason to let it cost money any longer.
+            await self._lists.advance(turn, DECOMMISSION)
+            return 0
         return await self._work(turn, DECOMMISSION)
 
     async def _work(self, turn: Turn, kind: Kind) -> float | None:

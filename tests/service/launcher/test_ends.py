@@ -190,3 +190,13 @@ async def test_a_machine_that_its_cloud_does_not_find_is_not_gone_before_its_clo
         machine.cloud.is_ending = False
         assert await machine.look() is State.TERMINATED
         assert (bodies(machine.id), await machine.is_told()) == (0, False)
+
+
+async def test_a_machine_with_nothing_to_run_at_its_end_is_ended_while_the_executor_is_away(world: World) -> None:
+    async with asked(world, executor_address="127.0.0.1:1") as machine:
+        await machine.look()
+        machine.hand.store.apply(machine.id, Event.FINISH_BOOT, at=clock.now(), cause="")
+        await machine.launcher.terminate()
+        assert await machine.look() is State.SHUTTING_DOWN
+        await machine.look()
+        assert bodies(machine.id) == 0
