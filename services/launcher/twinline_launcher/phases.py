@@ -58,10 +58,15 @@ class Phases:
 
     def has_work(self, machine: Instance, found: Machine | None, at: datetime) -> bool:
         """Whether a look at a resting machine, of which its cloud says `found`, would do anything."""
-        if found is None or found.power is Power.GONE or self._is_over(machine, at):
+        if found is None or found.power is Power.GONE or self.is_over(machine, at):
             return True
         differs = any(getattr(machine, name) != value for name, value in _facts(found).items())
         return differs or machine.target != stated(machine)
+
+    def is_over(self, machine: Instance, at: datetime) -> bool:
+        """Whether the machine has been in its state for as long as it may."""
+        limit = self._settings.limit(State(machine.state), machine.generation)
+        return limit is not None and at - machine.state_time >= limit
 
     async def _pending(self, turn: Turn) -> float | None:
         try:
@@ -71,7 +76,7 @@ class Phases:
             await turn.move(Event.REFUSE, f"{refusal.message} ({refusal.reason})")
             return 0
         except Exception as error:
-            if not self._is_over(turn.instance, turn.now()):
+            if not self.is_over(turn.instance, turn.now()):
                 raise
             await turn.move(Event.EXPIRE, f"the cloud could not be asked in time: {str(error) or 'it does not answer'}")
             return 0
@@ -79,7 +84,7 @@ class Phases:
             await self._vanish(turn, found)
         elif found.power is Power.RUNNING:
             await turn.move(Event.RUN, "the cloud runs it", **_facts(found))
-        elif self._is_over(turn.instance, turn.now()):
+        elif self.is_over(turn.instance, turn.now()):
             await turn.move(Event.EXPIRE, "the cloud did not run it in time")
         return self._settings.tick
 
@@ -128,7 +133,7 @@ class Phases:
         return None
 
     async def _stranded_in_decommissioning(self, turn: Turn) -> float | None:
-        if self._is_over(turn.instance, turn.now()):
+        if self.is_over(turn.instance, turn.now()):
             await turn.move(Event.EXPIRE, "nobody ended it after its decommission stranded: ended by force")
             return 0
         return await self._resting(turn)
@@ -191,10 +196,6 @@ class Phases:
             raise
         except Error as error:
             log.warning("machine not let go yet", extra={"server": turn.instance.server_name, "error": str(error)})
-
-    def _is_over(self, machine: Instance, at: datetime) -> bool:
-        limit = self._settings.limit(State(machine.state), machine.generation)
-        return limit is not None and at - machine.state_time >= limit
 
     def _cloud(self, turn: Turn) -> Cloud:
         name = turn.instance.cloud

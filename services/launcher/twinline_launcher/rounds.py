@@ -56,6 +56,8 @@ class Rounds:
                 due += await self._with_work(self._clouds.get(name), machines)
             except Exception as error:  # noqa: BLE001  # one cloud keeps no other, and no later page, waiting
                 _report(name, machines, error)
+                # What its cloud tells is not asked for where the time is over.
+                due += [machine.id for machine in machines if self._phases.is_over(machine, self._clock())]
         if due:
             await to_thread(self._store.wake, due, at=self._clock())
             self._changes.tell()

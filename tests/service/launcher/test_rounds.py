@@ -167,6 +167,14 @@ async def test_a_cloud_that_cannot_be_asked_lets_its_machines_rest_and_keeps_no_
     assert await rested.round() == []
 
 
+async def test_a_stranded_decommission_is_due_in_time_though_its_cloud_tells_nothing(rested: Rested) -> None:
+    stranded = rested.machine(1, Event.FINISH_BOOT, Event.TERMINATE, Event.STRAND)
+    rested.sky.is_away = True
+    assert await rested.round() == []
+    rested.now = minutes(51)
+    assert await rested.round() == [stranded]
+
+
 async def test_a_cloud_that_fails_unexpectedly_keeps_no_other_state_or_cloud_waiting(
     rested: Rested, caplog: pytest.LogCaptureFixture
 ) -> None:
