@@ -20,7 +20,7 @@ from twinline_launcher.turns import Turn
 log = logging.getLogger(__name__)
 
 ANSWER = 90.0
-"""Seconds that a cloud may take to answer a launch. Less than a look may take, so that the limit is looked at too."""
+"""Seconds that a cloud may take to answer. Less than a look may take, so that the limit of a state is looked at too."""
 
 # The target of the machine before needs a moment to go; a name that stays taken belongs to somebody else.
 _NAME_PATIENCE = timedelta(seconds=30)
@@ -108,7 +108,7 @@ class Phases:
     async def _work(self, turn: Turn, kind: Kind) -> float | None:
         try:
             is_there = await self._follow_cloud(turn)
-        except (Error, OSError):
+        except Exception:
             # A cloud that tells nothing keeps no list from its limit, and no person from the way out of that.
             if await self._lists.stop_if_over(turn, kind):
                 return 0
@@ -179,7 +179,8 @@ class Phases:
         return True
 
     async def _found(self, turn: Turn) -> Machine | None:
-        return (await self._cloud(turn).describe([turn.instance.id])).get(turn.instance.id)
+        async with asyncio.timeout(ANSWER):
+            return (await self._cloud(turn).describe([turn.instance.id])).get(turn.instance.id)
 
     async def _vanish(self, turn: Turn, found: Machine) -> None:
         cause = "the machine vanished: the cloud says that it is gone, and nobody here ended it"

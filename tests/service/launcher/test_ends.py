@@ -1,7 +1,7 @@
 """A machine is somebody's business, and has its price, until its cloud says that it is gone."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -71,6 +71,11 @@ class Asked:
     async def look(self) -> State:
         return State((await self.hand.look(self.id)).state)
 
+    async def finish_boot(self) -> None:
+        """Let it be operational, as if its boot list had run."""
+        await self.hand.look(self.id)
+        self.hand.store.apply(self.id, Event.FINISH_BOOT, at=clock.now(), cause="")
+
     def is_left(self) -> bool:
         """Whether nobody will look at it again by themselves."""
         return self.hand.pause is None
@@ -86,11 +91,13 @@ class Asked:
 
 
 @asynccontextmanager
-async def asked(world: World, image: str = "v4", **settings: Any) -> AsyncIterator[Asked]:
+async def asked(
+    world: World, image: str = "v4", decommission: Sequence[str] = (), **settings: Any
+) -> AsyncIterator[Asked]:
     async with world.launcher(concurrency=0) as launcher, by_hand(world, Slow, **settings) as hand:
         assert isinstance(hand.cloud, Slow)
         await fill(launcher)
-        await launcher.template(boot=["hello"])
+        await launcher.template(boot=["hello"], decommission=decommission)
         await launcher.server(image=image)
         yield Asked(launcher, hand, hand.cloud, (await launcher.launch()).current.id)
 
@@ -181,6 +188,18 @@ async def test_a_cloud_that_never_answers_a_launch_is_given_up_in_time(
         assert await machine.look() is State.ERROR
 
 
+@pytest.mark.parametrize("failure", [ValueError("a bug"), None])
+async def test_a_decommission_ends_in_time_whatever_keeps_its_cloud_from_telling_of_the_machine(
+    world: World, failure: Exception | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with asked(world, decommission_limit_v4=1e-6, limit_grace=0.0, decommission=["bye"]) as machine:
+        await machine.finish_boot()
+        await machine.launcher.terminate()
+        monkeypatch.setattr(phases, "ANSWER", 0.2)
+        machine.cloud.failure, machine.cloud.is_stuck = failure, failure is None
+        assert await machine.look() is State.STRANDED_IN_DECOMMISSIONING
+
+
 async def test_a_machine_that_its_cloud_does_not_find_is_not_gone_before_its_cloud_says_so(world: World) -> None:
     async with asked(world) as machine:
         assert await machine.look() is State.BOOTING
@@ -194,8 +213,7 @@ async def test_a_machine_that_its_cloud_does_not_find_is_not_gone_before_its_clo
 
 async def test_a_machine_with_nothing_to_run_at_its_end_is_ended_while_the_executor_is_away(world: World) -> None:
     async with asked(world, executor_address="127.0.0.1:1") as machine:
-        await machine.look()
-        machine.hand.store.apply(machine.id, Event.FINISH_BOOT, at=clock.now(), cause="")
+        await machine.finish_boot()
         await machine.launcher.terminate()
         assert await machine.look() is State.SHUTTING_DOWN
         await machine.look()
