@@ -11,7 +11,7 @@ from twinline_journal.spec import TaskSpec, check_task_id, frame
 from twinline_journal.status import State, Status, open_plain, read_status
 
 KEEP_BYTES = 1 << 30
-"""Bytes of all journals together, past which forgotten ones go before their time."""
+"""Bytes of all journals together, past which the output of forgotten ones goes before their time."""
 
 _ENDED = frozenset({State.FINISHED, State.INTERRUPTED})
 
@@ -61,7 +61,8 @@ class Journal:
     def read(self, task_id: str, offset: int, limit: int) -> bytes:
         """Return at most `limit` bytes of output from byte `offset` on; empty when there are none (yet).
 
-        Raises FileNotFoundError or ValueError when a script removed its output, or put something else there.
+        Raises FileNotFoundError or ValueError when a script removed its output, or put something else there, and
+        FileNotFoundError when `sweep` dropped it.
         """
         size = min(limit, self.status(task_id).output_size - offset)
         if size <= 0:
@@ -92,10 +93,11 @@ class Journal:
             raise JournalError(f"task {task_id} is {state}: cancel it first")
 
     def sweep(self, *, max_bytes: int = KEEP_BYTES) -> None:
-        """Drop what was kept long enough: forgotten tasks a week, others that ended 30 days; sooner for their size.
+        """Drop what was kept long enough: forgotten tasks a week, others that ended 30 days.
 
-        A delivery of a dropped task would run it again, so one that nobody forgot never goes for its size. Raises
-        JournalError when it takes too long; what was not dropped is left for the next time.
+        A delivery of a dropped task would run it again, so for their size only scripts and output of forgotten ones go
+        sooner: such a task is told as before, and `read` raises FileNotFoundError. Raises JournalError when it takes
+        too long; what was not dropped is left for the next time.
         """
         if self._tasks.is_dir():
             self._run("sweep", str(max_bytes >> 10))

@@ -423,7 +423,8 @@ follow() {
     [ -z "${2-}" ] || printf '%s' "$2" || exit 0
     while :; do
         look
-        if [ "$size" -gt "$pos" ]; then emit "$pos" "$size" || exit 0; pos=$size pause=3; fi
+        # Where output is gone, the end says how much there was, which is more than came.
+        if [ "$size" -gt "$pos" ] && plain output; then emit "$pos" "$size" || exit 0; pos=$size pause=3; fi
         if [ "$state" = running ] && [ "$told" != running ]; then told=$state; say || exit 0; fi
         [ "$state" = running ] || [ "$state" = accepted ] && [ "$unclaimed" -lt 500 ] || break
         nap "$pause"
@@ -436,7 +437,7 @@ follow() {
 }
 
 # dd moves the offset that head then reads from; reading through to it would cost the whole file at every look.
-emit() { plain output && { [ "$1" = 0 ] || dd bs=1 skip="$1" count=0 2>/dev/null; head -c "$(($2 - $1))"; } <output; }
+emit() { { [ "$1" = 0 ] || dd bs=1 skip="$1" count=0 2>/dev/null; head -c "$(($2 - $1))"; } <output; }
 
 forget() {
     for id in "$@"; do
@@ -447,8 +448,9 @@ forget() {
     sweep 1048576
 }
 
-# Forgotten journals stay a week (a late second delivery finds them), or until all together hold more than so many KiB,
-# the oldest first; ended ones that nobody ever forgot, for the word was lost or its sender is no more, stay 30 days.
+# Forgotten journals stay a week, so that a late second delivery finds them; when all together hold more than so many
+# KiB, what no delivery needs of them goes sooner, the oldest first. Ended ones that nobody ever forgot, for the word was
+# lost or its sender is no more, stay 30 days, whole.
 sweep() {
     rm -rf "$root"/dropped-*        # of a sweep that was cut off
     cd "$root/tasks" 2>/dev/null || return 0
@@ -461,12 +463,26 @@ sweep() {
         (enter "$id" && look && case $state in finished | interrupted) drop "$id" ;; esac)
     done
     disk_use .
-    over=$((kib - $1))
-    [ "$over" -gt 0 ] || return 0
-    ls -1tr -- */forgotten 2>/dev/null | while IFS=/ read -r id _ && [ "$over" -gt 0 ]; do
-        disk_use "$id"
-        drop "$id" && over=$((over - kib))
-    done
+    [ "$kib" -le "$1" ] || shed $((kib - $1))
+}
+
+# Frees $1 KiB of forgotten tasks, as far as what they leave can be spared: their scripts, and output of which `exit` says
+# how much there was. All sizes by one process, and one to remove those of many tasks: this may be a small host.
+shed() {
+    { du -ak . 2>/dev/null; echo; ls -1tr; } | awk -F/ -v over="$1" '
+        !NF { listed = 1 }
+        !listed && NF == 3 && $2 ~ /^[a-z0-9-]+$/ {
+            if ($3 ~ /^(script[.0-9]*|work)$/) { kib[$2] += $1; spare[$2] = spare[$2] " " $2 "/" $3 }
+            else if ($3 == "output") output[$2] = $1 + 0
+            else if ($3 == "exit") ended[$2]
+            else if ($3 == "forgotten") forgotten[$2]
+        }
+        listed && over > 0 && ($1 in forgotten) {
+            if (($1 in ended) && ($1 in output)) { kib[$1] += output[$1]; spare[$1] = spare[$1] " " $1 "/output" }
+            if ($1 in spare) { over -= kib[$1]; line = line spare[$1]; if (++tasks % 50 == 0) { print line; line = "" } }
+        }
+        END { if (line) print line }' |
+        while read -r files; do rm -rf $files; done
 }
 
 # $kib of a folder.

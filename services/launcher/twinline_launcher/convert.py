@@ -35,7 +35,7 @@ def server(whole: Whole, image: Image | None, *, at: datetime) -> servers_pb2.Se
         ),
         state=state(stands),
         moving=stands in MOVING,
-        has_machine=stands in WITH_MACHINE,
+        has_machine=machine is not None and stands in WITH_MACHINE and machine.terminate_time is None,
         current=instance(machine, whole.stranded, at=at) if machine else None,
         create_time=timestamp(row.create_time),
         update_time=timestamp(max(row.update_time, machine.state_time) if machine else row.update_time),

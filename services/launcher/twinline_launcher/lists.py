@@ -44,6 +44,10 @@ class Lists:
         self._runs = runs
         self._settings = settings
 
+    def is_through(self, turn: Turn, kind: Kind) -> bool:
+        """Whether every step has succeeded, or there is none."""
+        return steps.current(_load(turn, kind)) is None
+
     async def advance(self, turn: Turn, kind: Kind) -> None:
         """Do what can be done now: returns when a run goes on, or the list is over."""
         while turn.instance.state == kind.state:

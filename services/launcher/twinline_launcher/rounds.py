@@ -54,9 +54,10 @@ class Rounds:
         for name, machines in _by_cloud(page).items():
             try:
                 due += await self._with_work(self._clouds.get(name), machines)
-            except (Error, OSError, TimeoutError) as error:
-                fields = {"cloud": name, "machines": len(machines), "error": str(error) or "took too long"}
-                log.warning("machines at rest not looked at, will retry", extra=fields)
+            except Exception as error:  # noqa: BLE001  # one cloud keeps no other, and no later page, waiting
+                _report(name, machines, error)
+                # What its cloud tells is not asked for where the time is over.
+                due += [machine.id for machine in machines if self._phases.is_over(machine, self._clock())]
         if due:
             await to_thread(self._store.wake, due, at=self._clock())
             self._changes.tell()
@@ -81,6 +82,15 @@ class Rounds:
             return await self._news(cloud, [machine])
         except RecordUnreadable:
             return [machine.id]  # whoever looks after it says what is wrong
+
+
+def _report(cloud: str, machines: Sequence[Instance], error: Exception) -> None:
+    text = "machines at rest not looked at, will retry: mend what keeps the cloud from telling of them"
+    fields = {"cloud": cloud, "machines": len(machines), "error": str(error) or "took too long"}
+    if isinstance(error, (Error, OSError)):
+        log.warning(text, extra=fields)
+    else:
+        log.error(text, extra=fields, exc_info=error)
 
 
 def _by_cloud(page: Sequence[Instance]) -> Mapping[str, Sequence[Instance]]:

@@ -9,6 +9,9 @@ finished its boot goes straight to SHUTTING_DOWN, because a decommission list un
 OPERATIONAL one is DECOMMISSIONING first, on both generations. A decommission that fails or overruns strands as well;
 that ends by itself after a limit, or by a second TERMINATE.
 
+ERROR is a launch that the cloud refused, or did not answer in time. It may have left a machine all the same: the cloud
+is told to end it, and asked until it says that nothing is left. A person frees the server by TERMINATE.
+
 Outside the suite a machine can be ended behind our back: VANISH leads from wherever it was to TERMINATED. SHUTTING_DOWN
 has no limit, on purpose: the machine costs money until the cloud says that it is gone, so we never stop asking.
 
@@ -128,9 +131,10 @@ WITH_MACHINE = frozenset(
         State.DECOMMISSIONING,
         State.STRANDED_IN_DECOMMISSIONING,
         State.SHUTTING_DOWN,
+        State.ERROR,
     }
 )
-"""A machine was asked of the cloud, and is not known to be gone."""
+"""A machine was asked of the cloud; it is there until that says that it is gone, which its `terminate_time` tells."""
 
 STRANDED = frozenset({State.STRANDED_IN_BOOTING, State.STRANDED_IN_DECOMMISSIONING})
 """The machine runs, costs money, and does nothing for it."""

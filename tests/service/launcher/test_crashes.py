@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import grpc.aio
 import pytest
@@ -71,6 +72,8 @@ class ByHand:
 
     def __init__(self, world: World, settings: Settings, cloud: Faulty, channels: list[grpc.aio.Channel]) -> None:
         self.cloud = cloud
+        self.pause: float | None = 0
+        """What the last look said: in how many seconds to look again, None for never."""
         executor, gateway = channels
         self._engine = db.open(settings.database_url)
         self.store = InstanceStore(self._engine)
@@ -85,7 +88,7 @@ class ByHand:
 
     async def look(self, machine: str) -> Instance:
         turn = Turn(self.store.get(machine), self.store, Changes(), clock.now)
-        await self._phases.act(turn)
+        self.pause = await self._phases.act(turn)
         return turn.instance
 
     def close(self) -> None:
@@ -93,14 +96,14 @@ class ByHand:
 
 
 @asynccontextmanager
-async def by_hand(world: World) -> AsyncIterator[ByHand]:
-    settings = world.settings()
+async def by_hand(world: World, faulty: type[Faulty] = Faulty, **more: Any) -> AsyncIterator[ByHand]:
+    settings = world.settings(**more)
     identity, local = settings.identity(), LocalCloud(world.folder / "cloud", clock=clock.now)
     async with (
         mesh_channel(settings.executor_address, identity) as executor,
         mesh_channel(settings.gateway_address, identity) as gateway,
     ):
-        hand = ByHand(world, settings, Faulty(local), [executor, gateway])
+        hand = ByHand(world, settings, faulty(local), [executor, gateway])
         try:
             yield hand
         finally:

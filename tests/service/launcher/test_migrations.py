@@ -1,6 +1,7 @@
 """The tables that the migrations make, and what becomes of what was stored in those before."""
 
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -69,6 +70,14 @@ def test_the_request_of_an_old_launch_is_known_still(engine: sa.Engine, instance
     db.migrate(engine, PACKAGE)
     made, other = instances.made_by("one"), instances.made_by("two")
     assert made and (made.instance_id, made.event, other) == ("instance-1", "launch", None)
+
+
+def test_a_launch_that_went_wrong_is_looked_at_until_its_cloud_said_that_nothing_is_left(
+    engine: sa.Engine, instances: InstanceStore
+) -> None:
+    store(engine, state=State.ERROR, due_time=None)
+    db.migrate(engine, PACKAGE)
+    assert list(instances.claim("other", at=NOON, lease=timedelta(minutes=1), limit=9).instances) == ["instance-1"]
 
 
 def store(engine: sa.Engine, events: Sequence[str] = ("launch",), **given: Any) -> None:

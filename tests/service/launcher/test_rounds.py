@@ -1,5 +1,6 @@
 """Machines at rest are looked at many at a time, and only those with news are given to whoever acts."""
 
+import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -37,6 +38,7 @@ class Sky:
         self.machines: dict[str, Machine] = {}
         self.questions: list[int] = []
         self.is_away = False
+        self.is_broken = False
 
     async def obstacles(self, generation: Generation) -> Sequence[Violation]:
         return ()
@@ -48,6 +50,8 @@ class Sky:
         self.questions.append(len(tokens))
         if self.is_away:
             raise Unavailable("the sky is away")
+        if self.is_broken:
+            raise ValueError("the sky falls")
         return {token: self.machines[token] for token in tokens if token in self.machines}
 
     async def terminate(self, token: str) -> Machine:
@@ -160,6 +164,29 @@ async def test_a_cloud_that_cannot_be_asked_lets_its_machines_rest_and_keeps_no_
     rested.sky.is_away = True
     assert await rested.round() == [other]
     rested.sky.is_away = False
+    assert await rested.round() == []
+
+
+async def test_a_stranded_decommission_is_due_in_time_though_its_cloud_tells_nothing(rested: Rested) -> None:
+    stranded = rested.machine(1, Event.FINISH_BOOT, Event.TERMINATE, Event.STRAND)
+    rested.sky.is_away = True
+    assert await rested.round() == []
+    rested.now = minutes(51)
+    assert await rested.round() == [stranded]
+
+
+async def test_a_cloud_that_fails_unexpectedly_keeps_no_other_state_or_cloud_waiting(
+    rested: Rested, caplog: pytest.LogCaptureFixture
+) -> None:
+    rested.machine(1)
+    others = [rested.machine(2, cloud="no longer configured"), rested.machine(3, Event.STRAND, cloud="nor this one")]
+    rested.sky.is_broken = True
+    with caplog.at_level(logging.WARNING, "twinline_launcher"):
+        assert await rested.round() == others
+    (line,) = caplog.records
+    assert (line.levelname, line.cloud, line.error) == ("ERROR", "sky", "the sky falls")  # type: ignore[attr-defined]
+    assert "mend what keeps the cloud from telling of them" in line.message
+    rested.sky.is_broken = False
     assert await rested.round() == []
 
 

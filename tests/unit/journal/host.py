@@ -60,6 +60,13 @@ class Host:
         self.start(script, task_id, **limits)
         return await self.ended(task_id)
 
+    async def run_through(self, script: str | bytes, task_id: str = "task-1") -> Status:
+        """Run it until its supervisor is gone, too, which tidies up after the end is told."""
+        ended = await self.run(script, task_id)
+        supervisor = self.supervisor(task_id)
+        await eventually(lambda: not alive(supervisor))
+        return ended
+
     async def run_all(self, scripts: Sequence[str | bytes]) -> list[Status]:
         """Run them at once, as task-0, task-1 and so on."""
         for number, script in enumerate(scripts):

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,13 +64,34 @@ async def test_a_runner_that_a_power_cut_left_unwritten_is_written_again(host: H
 
 
 async def test_what_must_outlive_a_power_cut_is_synced_to_the_disk(bare: Host, tools: Path) -> None:
-    real, calls = (tools / "dd").readlink(), bare.folder / "calls"
-    (tools / "dd").unlink()
-    (tools / "dd").write_text(f'#!/bin/sh\necho "$*" >>\'{calls}\'\nexec {real} "$@"\n')
-    (tools / "dd").chmod(0o755)
+    calls = noted(tools, "dd")
     await bare.run("true")
-    assert "of=task conv=fsync" in calls.read_text()
-    assert f"of=exit.{bare.supervisor()} conv=fsync" in calls.read_text()
+    assert "dd of=task conv=fsync" in calls.read_text()
+    assert f"dd of=exit.{bare.supervisor()} conv=fsync" in calls.read_text()
+
+
+def test_a_full_journal_of_many_tasks_is_made_smaller_by_few_processes(bare: Host, tools: Path) -> None:
+    for number in range(120):
+        bare.file("", f"task-{number}").mkdir(parents=True)
+        for name in ("task", "exit", "forgotten", "script", "output"):
+            bare.file(name, f"task-{number}").write_bytes(bytes(5000))
+    calls = noted(tools, "du", "find", "ls", "mv", "rm")
+    bare.journal.sweep(max_bytes=0)
+    left = {path.name for path in bare.root.glob("tasks/*/*")}
+    assert (len(bare.kept()), left) == (120, {"task", "exit", "forgotten"})
+    assert len(calls.read_text().splitlines()) < 15
+
+
+def noted(tools: Path, *names: str) -> Path:
+    """Let each call of these tools leave a line in a file."""
+    calls = tools / "calls"
+    for name in names:
+        tool = tools / name
+        real = tool.readlink()
+        tool.unlink()
+        tool.write_text(f'#!/bin/sh\necho "{name} $*" >>\'{calls}\'\nexec {real} "$@"\n')
+        tool.chmod(0o755)
+    return calls
 
 
 async def test_busybox_alone_tells_signals_too(alpine: Host) -> None:
@@ -85,10 +107,28 @@ async def test_busybox_alone_keeps_limits_and_output(alpine: Host) -> None:
     await eventually(lambda: alpine.processes() == [])
 
 
+async def test_busybox_alone_drops_what_a_full_journal_can_spare(alpine: Host) -> None:
+    await dropped_for_room(alpine)
+
+
+async def dropped_for_room(host: Host) -> None:
+    """Let two tasks be forgotten, of which only the older one has to make room."""
+    for age, task_id in ((100, "task-old"), (10, "task-new")):
+        await host.run_through("head -c 100000 /dev/zero", task_id)
+        host.journal.forget(task_id)
+        then = time.time() - age
+        os.utime(host.file("", task_id), (then, then))
+    host.journal.sweep(max_bytes=200_000)
+    left = [sorted(path.name for path in host.file("", task_id).iterdir()) for task_id in ("task-old", "task-new")]
+    assert left == [["exit", "forgotten", "pid", "task"], ["exit", "forgotten", "output", "pid", "script", "task"]]
+
+
 @pytest.mark.parametrize("awk", [awk for awk in ("mawk", "gawk", "original-awk") if shutil.which(awk)])
-async def test_any_awk_tells_signals(bare: Host, tools: Path, awk: str) -> None:
+async def test_any_awk_tells_signals_and_makes_room(bare: Host, tools: Path, awk: str) -> None:
     (tools / "awk").unlink()
     (tools / "awk").symlink_to(str(shutil.which(awk)))
     bare.environ["POSIXLY_CORRECT"] = "1"  # gawk then gives the raw wait status
     outcomes = await bare.run_all(["kill -9 $$", "exit 137", "exit 0"])
     assert [(ended.exit_status, ended.signal) for ended in outcomes] == [(137, 9), (137, None), (0, None)]
+    shutil.rmtree(bare.root / "tasks")
+    await dropped_for_room(bare)

@@ -2,16 +2,19 @@
 
 import os
 import shutil
+import signal
 import time
 from pathlib import Path
 
 import pytest
 
 from tests.peers.eventually import eventually
-from tests.unit.journal.host import Host, last_status, spec
-from twinline_journal import Journal, JournalError, Reason, State, forget_command
+from tests.unit.journal.host import Host, framed, last_status, spec
+from twinline_journal import Journal, JournalError, Reason, State, follow_command, forget_command, run_command
 
 DAY = 86_400.0
+SIZE = 100_000
+BIG = f"head -c {SIZE} /dev/zero"
 
 
 def age(host: Host, task_id: str, seconds: float) -> None:
@@ -60,16 +63,70 @@ async def test_old_ended_tasks_are_swept_and_live_ones_never(host: Host, line: s
     assert not leftover.exists()
 
 
-async def test_a_full_journal_drops_the_forgotten_oldest_first(host: Host) -> None:
+async def test_a_full_journal_drops_the_output_of_the_forgotten_oldest_first(host: Host) -> None:
     for number in (1, 2, 3):
-        await host.run("head -c 100000 /dev/zero", f"task-{number}")
+        await host.run_through(BIG, f"task-{number}")
     for number in (2, 3):
         host.journal.forget(f"task-{number}")
         age(host, f"task-{number}", 100 - number)
     host.journal.sweep(max_bytes=300_000)
-    kept = [number for number in (1, 2, 3) if host.told(f"task-{number}").state is State.FINISHED]
-    assert kept == [1, 3]
-    assert list(host.root.glob("dropped-*")) == []
+    assert [number for number in (1, 2, 3) if host.file("output", f"task-{number}").exists()] == [1, 3]
+    assert host.kept() == ["task-1", "task-2", "task-3"]
+    host.journal.sweep(max_bytes=0)
+    assert host.output("task-1") == bytes(SIZE)  # nobody said that it is stored
+
+
+@pytest.mark.parametrize("line", ["agent", "ssh"])
+async def test_a_task_whose_output_was_dropped_runs_no_second_time_and_is_told_as_it_ended(
+    host: Host, line: str
+) -> None:
+    script = f"echo x >> '{host.folder}/ran'; {BIG}; exit 3"
+    before = await host.run_through(script)
+    host.journal.forget("task-1")
+    host.journal.sweep(max_bytes=0)
+    if line == "agent":
+        assert host.start(script) == before
+    else:
+        assert last_status(host.remote(run_command("task-1"), framed(script)).stderr) == before
+    assert (host.told(), (host.folder / "ran").read_text()) == (before, "x\n")
+    assert sorted(path.name for path in host.file("").iterdir()) == ["exit", "forgotten", "pid", "task"]
+
+
+@pytest.mark.parametrize("offset", [0, 10, SIZE])
+@pytest.mark.parametrize("verb", ["run", "follow"])
+async def test_whoever_follows_dropped_output_is_told_the_end_and_that_more_was_promised(
+    host: Host, verb: str, offset: int
+) -> None:
+    await host.run(BIG)
+    host.journal.forget("task-1")
+    host.journal.sweep(max_bytes=0)
+    command = (run_command if verb == "run" else follow_command)("task-1", offset, marker="twinline-7")
+    answer = host.remote(command, framed(BIG))
+    assert answer.stdout == b"twinline-7"
+    end = last_status(answer.stderr)
+    assert (end.state, end.exit_status, end.output_size) == (State.FINISHED, 0, SIZE)
+    with pytest.raises(FileNotFoundError):
+        host.output()
+
+
+async def test_of_a_task_whose_end_is_not_known_the_output_stays_for_nothing_else_tells_how_much_there_was(
+    host: Host,
+) -> None:
+    host.start(f"{BIG}; dd if=/dev/zero of=left bs={SIZE} count=1; sleep 60")
+    await eventually(lambda: host.file("work").joinpath("left").exists())
+    await host.said(bytes(SIZE))
+    for who in ("supervisor", "watchdog", "group"):
+        os.kill(host.mark(who), signal.SIGKILL)
+    before = await host.ended()
+    assert before.state is State.INTERRUPTED
+    host.journal.forget("task-1")
+    host.journal.sweep(max_bytes=0)
+    assert host.told() == before
+    assert (len(host.output()) >= SIZE, host.file("work").exists(), host.file("script").exists()) == (
+        True,
+        False,
+        False,
+    )
 
 
 @pytest.mark.parametrize("name", ["exit", "pid", "task", "output"])
