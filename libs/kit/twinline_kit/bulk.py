@@ -4,7 +4,7 @@ SQLAlchemy looks at each parameter of each row; here that is worked out once for
 of the interpreter at each execution, which then is somebody else's for as long as it likes; here many rows are one.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from functools import lru_cache
 from itertools import chain
@@ -20,11 +20,11 @@ _SIZES = tuple(2**power for power in range(7, -1, -1))
 """Rows of one statement for SQLite: few sizes, as each is a statement to prepare. 32,766 parameters are the most."""
 
 
-def execute_many(connection: sa.Connection, statement: Statement, rows: Sequence[Mapping[str, Any]]) -> int:
+def execute_many(connection: sa.Connection, statement: Statement, rows: Sequence[dict[str, Any]]) -> int:
     """Execute `statement`, a constant, for each of `rows`, which have the same names; how many rows it met.
 
-    Each of `rows` has all that the statement needs: columns' defaults are not filled in. An update names its row by
-    bound values, and no two of `rows` name the same one. Raises what SQLAlchemy raises.
+    Each of `rows` has all that the statement needs, as columns' defaults are not filled in; they are used up. An update
+    names its row by bound values, and no two of `rows` name the same one. Raises what SQLAlchemy raises.
     """
     if not rows:
         return 0
@@ -43,14 +43,15 @@ class _Prepared:
         self._processors: list[tuple[str, Processor]] = [
             (name, processor)
             for name, bound in compiled.binds.items()
-            if (processor := bound.type.dialect_impl(dialect).bind_processor(dialect)) is not None
+            if not isinstance(bound.type, sa.Boolean | sa.LargeBinary)  # which drivers take as they are
+            and (processor := bound.type.dialect_impl(dialect).bind_processor(dialect)) is not None
         ]
         self._many: dict[int, str] = {}
         if dialect.name == "sqlite":
             make = _insert_many if isinstance(statement, sa.Insert) else _update_many
             self._many = {size: make(self._text, len(self._positions), size) for size in _SIZES}
 
-    def batches(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Any]]:
+    def batches(self, rows: Sequence[dict[str, Any]]) -> Iterator[tuple[str, Any]]:
         """Statements and their parameters."""
         parameters = self._parameters(rows)
         if not self._many:
@@ -62,12 +63,11 @@ class _Prepared:
                 yield text, tuple(chain.from_iterable(parameters[start : start + size]))
                 start += size
 
-    def _parameters(self, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+    def _parameters(self, rows: Sequence[dict[str, Any]]) -> Sequence[Any]:
         """The rows as the driver takes them: tuples by position, or mappings by name."""
-        processed = [dict(row) for row in rows]
         for name, process in self._processors:
             times: dict[datetime, Any] = {}  # a run's rows have few of them, and each is spelt out slowly
-            for row in processed:
+            for row in rows:
                 value = row[name]
                 if not isinstance(value, datetime):
                     row[name] = process(value)
@@ -76,10 +76,10 @@ class _Prepared:
                 else:
                     row[name] = times[value] = process(value)
         if not self._positions:
-            return processed
+            return rows
         if self._pick is None:
-            return [(row[self._positions[0]],) for row in processed]
-        return [self._pick(row) for row in processed]
+            return [(row[self._positions[0]],) for row in rows]
+        return [self._pick(row) for row in rows]
 
 
 @lru_cache(maxsize=64)

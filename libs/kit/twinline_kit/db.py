@@ -5,7 +5,7 @@ import sqlite3
 import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import import_module
@@ -71,11 +71,29 @@ class DatabaseUnavailable(Unavailable):
     reason = "DATABASE_UNAVAILABLE"
 
 
+class _SqliteDateTime(sqlite.DATETIME):
+    """The same text as SQLAlchemy's own type writes and reads, in a fifth of the time: each host of a run has some."""
+
+    def bind_processor(self, dialect: sa.Dialect) -> Callable[[datetime | None], str | None]:
+        """`2026-05-01 12:00:00.000000`."""
+        return lambda value: value.replace(tzinfo=None).isoformat(" ", "microseconds") if value else None
+
+    def result_processor(self, dialect: sa.Dialect, coltype: object) -> Callable[[str | None], datetime | None]:
+        """A naive datetime."""
+        return lambda text: datetime.fromisoformat(text) if text else None
+
+
 class UtcDateTime(TypeDecorator[datetime]):
     """A moment: aware datetimes in, UTC out, on both databases. A naive datetime is refused with ValueError."""
 
     impl = sa.DateTime(timezone=True)
     cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
+        """How the database keeps it."""
+        if dialect.name == "sqlite":
+            return _SqliteDateTime()  # type: ignore[no-untyped-call]
+        return dialect.type_descriptor(sa.DateTime(timezone=True))
 
     def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
         """To UTC."""

@@ -58,7 +58,7 @@ def stored(engine: sa.Engine) -> list[dict[str, Any]]:
 def test_rows_are_stored_as_they_are(engine: sa.Engine, count: int) -> None:
     rows = [item(number) for number in range(count)]
     with engine.begin() as connection:
-        assert execute_many(connection, INSERT, rows) == count
+        assert execute_many(connection, INSERT, [dict(row) for row in rows]) == count
     assert stored(engine) == rows
 
 

@@ -16,7 +16,7 @@ from pydantic_settings import SettingsConfigDict
 
 from twinline_kit import clock, logs, loops, pages, telemetry
 from twinline_kit.errors import InvalidArgument, Unavailable
-from twinline_kit.ids import new_id, request_id, required_request_id
+from twinline_kit.ids import new_id, new_ids, request_id, required_request_id
 from twinline_kit.pages import BadPageToken
 from twinline_kit.settings import ServiceSettings
 
@@ -25,6 +25,15 @@ def test_ids_are_short_and_differ() -> None:
     made = {new_id("run") for _ in range(10_000)}
     assert len(made) == 10_000
     assert all(re.fullmatch(r"run-[a-z0-9]{16}", each) for each in made)
+
+
+def test_ids_made_together_are_in_order_and_differ_from_all_others() -> None:
+    made = [each for _ in range(20) for each in new_ids("task", 500)]
+    assert len(set(made)) == 10_000
+    assert all(re.fullmatch(r"task-[a-z2-7]{16}", each) for each in made)
+    assert made[:500] == sorted(made[:500])
+    many = new_ids("task", (1 << 20) + 2)
+    assert len(set(many)) == len(many)
 
 
 @pytest.mark.parametrize("given", ["0f0e0d0c-0b0a-0908-0706-050403020100", "again", "grüße 2", "x" * 128])
