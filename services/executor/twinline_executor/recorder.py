@@ -155,9 +155,17 @@ class Recorder:
                 await asyncio.shield(work)
             except asyncio.CancelledError:
                 await asyncio.wait({work}, timeout=STOPPING)  # in mid-transaction: its end should be known
-                work.cancel()
+                if not work.done():
+                    work.cancel()
+                    self._leave_out(drafts)
                 raise
         await self._close_runs()
+
+    def _leave_out(self, drafts: Sequence[_Draft]) -> None:
+        """Nothing more of these tasks is stored: what came later does not follow what is. Hosts have it all still."""
+        for draft in drafts:
+            self._arriving.pop(draft.task.id, None)
+            self._dirty.pop(draft.task.id, None)
 
     async def _store(self, drafts: Sequence[_Draft]) -> None:
         results = [draft.result for draft in drafts]

@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from tests.peers.eventually import eventually
+from twinline_executor import recorder as recorder_module
 from twinline_executor.active import ActiveRun, ActiveTask, End
 from twinline_executor.changes import Changes
 from twinline_executor.recorder import Recorder
@@ -94,3 +95,33 @@ async def test_what_comes_up_last_is_stored_while_the_loop_goes_on(
         await asyncio.wait({running})
     assert RunStore(engine).task("task-1").state is State.SUCCEEDED
     other.close()
+
+
+@contextmanager
+def away(engine: sa.Engine, table: str) -> Iterator[None]:
+    """Within the block every statement on that table fails."""
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"ALTER TABLE {table} RENAME TO {table}_away")
+    yield
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"ALTER TABLE {table}_away RENAME TO {table}")
+
+
+def failures(caplog: pytest.LogCaptureFixture) -> int:
+    return [record.message for record in caplog.records].count("results could not be stored, will retry")
+
+
+async def test_what_could_not_be_stored_before_the_end_is_not_followed_by_what_came_later(
+    engine: sa.Engine, task: ActiveTask, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder_module, "STOPPING", 0.3)
+    async with recording(engine) as (recorder, running):
+        with away(engine, "tasks"):
+            task.is_on_host(AT, running=True)
+            recorder.note_output(task, 0, b"first")
+            await eventually(lambda: failures(caplog) == 3)  # the next attempt is one second away
+            recorder.note_output(task, 5, b"second")
+            running.cancel()
+        await asyncio.wait({running})
+    assert RunStore(engine).task("task-1").output_size == 0
+    assert OutputStore(engine).read("task-1", 0, 100) == b""
