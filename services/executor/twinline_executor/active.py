@@ -86,6 +86,8 @@ class ActiveRun:
     """Tasks whose recorded state is one that the run waits for."""
     closed: bool = False
     """Whether the run's own row says that it has ended."""
+    released: bool = False
+    """Whether it is no longer followed by this object: nothing that it knows may be told any more."""
 
     def share_secrets(self, secrets: Sequence[bytes]) -> None:
         """Mask these in all output from now on."""

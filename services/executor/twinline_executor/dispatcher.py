@@ -49,6 +49,7 @@ class Dispatcher:
         self._settings = settings
         self._clock = clock
         self._runs: dict[str, ActiveRun] = {}
+        self._handing_over: dict[str, asyncio.Task[None]] = {}
         self._starting: set[str] = set()
         self._beats: dict[str, tuple[int, float]] = {}
         self._group = asyncio.TaskGroup()
@@ -108,19 +109,20 @@ class Dispatcher:
         active.tasks = {row.id: ActiveTask(row, active, adopted=adopted) for row in rows}
         active.waiting = sum(row.state not in ENDED for row in rows)
         self._runs[run.id] = active
-        self._group.create_task(self._hand_over(active))
+        self._handing_over[run.id] = self._group.create_task(self._hand_over(active))
 
     async def _hand_over(self, run: ActiveRun) -> None:
         """Get together what the tasks share, then give them to their lines."""
         failures = 0
-        while self._follows(run):
+        while True:
             try:
                 await self._handed_over(run)
-                return
+                break
             except Exception:
                 failures += 1
                 log.exception("a run could not be handed over, will retry", extra={"run": run.run.id})
                 await asyncio.sleep(backoff(failures))
+        del self._handing_over[run.run.id]
 
     async def _handed_over(self, run: ActiveRun) -> None:
         if not run.tasks:
@@ -136,15 +138,10 @@ class Dispatcher:
             return
         by_ssh = [task for task in run.tasks.values() if task.line is Line.SSH]
         endpoints = await self._ssh.endpoints(by_ssh)
-        if not self._follows(run):
-            return  # another replica took it over while we waited, and its tasks are not ours to state
         self._agents.carry([task for task in run.tasks.values() if task.line is Line.AGENT and not task.settled])
         self._ssh.carry(by_ssh, endpoints)
         if run.run.canceled:
             self._cancel(run)
-
-    def _follows(self, run: ActiveRun) -> bool:
-        return self._runs.get(run.run.id) is run
 
     async def _prepared(self, run: ActiveRun) -> bool:
         """Get all that a delivery needs. False when nothing is left to do; raises what stands in the way."""
@@ -178,6 +175,8 @@ class Dispatcher:
                 (self._agents if task.line is Line.AGENT else self._ssh).cancel(task)
 
     def _stored(self, task: ActiveTask) -> None:
+        if task.run.released:
+            return
         (self._agents if task.line is Line.AGENT else self._ssh).stored(task)
 
     def _lost(self, task: ActiveTask) -> None:
@@ -186,7 +185,14 @@ class Dispatcher:
         self._release(task.run)
 
     def _release(self, run: ActiveRun) -> None:
-        self._runs.pop(run.run.id, None)
+        """Let go of a run altogether: whoever follows it next, and be it this replica, begins with what is stored."""
+        if run.released:
+            return  # and may be followed anew already, by another object
+        run.released = True
+        del self._runs[run.run.id]
+        if handing_over := self._handing_over.pop(run.run.id, None):
+            handing_over.cancel()
+        self._recorder.release(run)
         for task in run.tasks.values():
             (self._agents if task.line is Line.AGENT else self._ssh).drop(task)
 

@@ -72,6 +72,8 @@ class Recorder:
 
     def note(self, task: ActiveTask) -> None:
         """This task changed; store it with the next batch, or when it has just arrived on its host, soon."""
+        if task.run.released:
+            return
         if task.id not in self._dirty and _arrives(task):
             if not self._arriving:
                 asyncio.get_running_loop().call_later(SETTLE, self._note_arrivals)
@@ -83,6 +85,8 @@ class Recorder:
 
     def note_output(self, task: ActiveTask, offset: int, data: bytes) -> bool:
         """Take in output and store it with the next batch; false when something is missing before it."""
+        if task.run.released:
+            return True
         if offset + len(data) > self._max_output:
             message = "its host sends more output than it was told to keep: how it ended is not to be trusted"
             task.happen(Event.INTERRUPT, TaskReason.OUTPUT_OVERRAN, message)
@@ -99,6 +103,14 @@ class Recorder:
         """Bring this run's own row up to its tasks'."""
         self._runs_to_close[run.run.id] = run
         self._wake()
+
+    def release(self, run: ActiveRun) -> None:
+        """Store nothing more of this run, which was released; only a transaction that is under way may do so still."""
+        for task in run.tasks.values():
+            self._arriving.pop(task.id, None)
+            self._dirty.pop(task.id, None)
+            self._grow(-sum(map(len, task.chunks)))
+            task.chunks = []
 
     async def room(self) -> None:
         """Wait until so much is stored that more output may be taken in."""
@@ -168,18 +180,26 @@ class Recorder:
             self._dirty.pop(draft.task.id, None)
 
     async def _store(self, drafts: Sequence[_Draft]) -> None:
-        results = [draft.result for draft in drafts]
         failures = 0
-        while True:
+        while drafts := self._ours(drafts):
+            results = [draft.result for draft in drafts]
             try:
                 await asyncio.to_thread(self._complete, drafts)
                 lost = await asyncio.to_thread(self._results.record, results)
-                break
             except Exception:
                 failures += 1
                 log.exception("results could not be stored, will retry", extra={"tasks": len(results)})
                 await asyncio.sleep(backoff(failures))
-        self._after(drafts, results, lost)
+            else:
+                self._after(drafts, results, lost)
+                return
+
+    def _ours(self, drafts: Sequence[_Draft]) -> list[_Draft]:
+        """Less those whose runs were released meanwhile. What their rows say now may be of who followed them since."""
+        for draft in drafts:
+            if draft.task.run.released:
+                self._grow(draft.result.expected_size - draft.result.output_size)
+        return [draft for draft in drafts if not draft.task.run.released]
 
     def _take_batch(self) -> list[_Draft]:
         drafts: list[_Draft] = []

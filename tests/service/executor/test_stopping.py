@@ -1,5 +1,7 @@
 """Runs that come while their executor stops, and runs that another takes over before they are on their way."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,10 +16,11 @@ from tests.peers.sshd import Sshd
 from tests.service.executor.conftest import Executor, Run, Start, Task
 from twinline_executor import app, rows
 from twinline_executor.settings import Settings
-from twinline_executor.states import Line
+from twinline_executor.states import Line, State
 from twinline_executor.store.owners import OwnerStore
+from twinline_executor.store.results import ResultStore
 from twinline_executor.store.runs import RunStore
-from twinline_kit import db
+from twinline_kit import db, loops
 from twinline_kit.loops import working
 from twinline_kit.server import serving
 
@@ -68,6 +71,23 @@ async def test_a_run_that_another_takes_over_meanwhile_is_not_delivered(
         engine.dispose()
 
 
+async def test_a_run_that_was_another_s_meanwhile_is_not_told_of_by_who_had_it_before(
+    start_executor: Start, host: Sshd, keys: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loops, "_LONGEST_PAUSE", 0.5)
+    engine = migrated(f"sqlite:///{tmp_path / 'back.db'}")
+    async with start_before_keys_are_gone(start_executor, keys, host, engine) as executor:
+        started = await executor.start("true", "web-1", inputs={"P": "cred:PASSWORD"}, reach_timeout={"seconds": 3})
+        await taken_over(engine, started.id, by="b")
+        ResultStore(engine, "b").record([running((await executor.task(started.id)).id, started.id)])
+        OwnerStore(engine).bury("b")
+        await eventually(lambda: started.id in OwnerStore(engine).owned("a"))
+        await eventually(lambda: seconds_since(started.create_time.ToDatetime(UTC)) > 5)  # its time was over long ago
+    [task] = RunStore(engine).tasks_by_name(started.id, after=("", ""), limit=1)
+    assert (task.state, task.settled) == (State.RUNNING, False)
+    engine.dispose()
+
+
 def store_run(engine: sa.Engine, *, owner: str) -> None:
     """A run of one task that waits for its credential."""
     now = datetime.now(UTC)
@@ -76,6 +96,38 @@ def store_run(engine: sa.Engine, *, owner: str) -> None:
         inputs={"P": "cred:PASSWORD"}, timeout=None, reach_timeout=300.0, started_by="me", create_time=now, owner=owner,
     )  # fmt: skip
     RunStore(engine).create(run, [rows.Task("task-1", "run-1", "target-web-1", "web-1", Line.SSH, "", now)])
+
+
+@asynccontextmanager
+async def start_before_keys_are_gone(
+    start_executor: Start, keys: Served, host: Sshd, engine: sa.Engine
+) -> AsyncIterator[Executor]:
+    """The executor `a` with a target and a credential, when it does not reach the keys service any more."""
+    url = str(engine.url)
+    async with (
+        running_relay(int(keys.bound.mesh.rpartition(":")[2])) as relay,
+        start_executor(url, keys_address=f"127.0.0.1:{relay.port}", replica="a", beat_limit=60.0) as executor,
+    ):
+        await executor.add_host(host)
+        await executor.set_credential("PASSWORD", b"hunter2")
+        await relay.stop()
+        yield executor
+
+
+def migrated(url: str) -> sa.Engine:
+    engine = db.open(url)
+    db.migrate(engine, "twinline_executor")
+    return engine
+
+
+def running(task_id: str, run_id: str) -> rows.Result:
+    """What is written of a task that runs on its host."""
+    now = datetime.now(UTC)
+    return rows.Result(task_id, run_id, 0, State.RUNNING, False, "", "", None, 0, 0, False, "", now, None)
+
+
+def seconds_since(moment: datetime) -> float:
+    return (datetime.now(UTC) - moment).total_seconds()
 
 
 async def taken_over(engine: sa.Engine, run_id: str, *, by: str) -> None:

@@ -125,3 +125,35 @@ async def test_what_could_not_be_stored_before_the_end_is_not_followed_by_what_c
         await asyncio.wait({running})
     assert RunStore(engine).task("task-1").output_size == 0
     assert OutputStore(engine).read("task-1", 0, 100) == b""
+
+
+async def test_of_what_was_released_nothing_is_stored_that_waits_or_comes(
+    engine: sa.Engine, task: ActiveTask, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with recording(engine) as (recorder, _):
+        with away(engine, "tasks"):
+            task.is_on_host(AT, running=True)
+            recorder.note_output(task, 0, b"first")
+            await eventually(lambda: failures(caplog) > 0)
+            recorder.note_output(task, 5, b"second")
+            task.run.released = True
+            recorder.release(task.run)
+            recorder.note_output(task, 11, b"third")
+        await recorder.settled(within=20)
+    assert RunStore(engine).task("task-1").state is State.PENDING
+    assert OutputStore(engine).read("task-1", 0, 100) == b""
+
+
+async def test_output_of_what_was_released_takes_no_room(
+    engine: sa.Engine, task: ActiveTask, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder_module, "WAITING_BYTES", 10)
+    async with recording(engine) as (recorder, _):
+        with away(engine, "tasks"):
+            recorder.note_output(task, 0, b"eight by")
+            await eventually(lambda: failures(caplog) > 0)
+            recorder.note_output(task, 8, b"tes each")
+            task.run.released = True
+            recorder.release(task.run)
+            async with asyncio.timeout(20):
+                await recorder.room()
