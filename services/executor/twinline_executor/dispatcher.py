@@ -52,6 +52,7 @@ class Dispatcher:
         self._handing_over: dict[str, asyncio.Task[None]] = {}
         self._starting: set[str] = set()
         self._beats: dict[str, tuple[int, float]] = {}
+        self._has_beaten = False
         self._group = asyncio.TaskGroup()
         self._dispatching = False
         recorder.on_stored = self._stored
@@ -200,7 +201,9 @@ class Dispatcher:
 
     async def _beat(self) -> None:
         """Say that we live, bury who does not, and follow exactly the runs that are ours."""
-        await asyncio.to_thread(self._owners.beat, self.replica)
+        if not await asyncio.to_thread(self._owners.beat, self.replica) and self._has_beaten:
+            self._release_all()
+        self._has_beaten = True
         self._note_beats(await asyncio.to_thread(self._owners.beats))
         for replica, (beat, since) in list(self._beats.items()):
             if time.monotonic() - since > self._settings.beat_limit:
@@ -214,6 +217,12 @@ class Dispatcher:
                 self._release(run)
         for run_id in owned.keys() - self._runs.keys() - self._starting:
             await self._adopt(run_id)
+
+    def _release_all(self) -> None:
+        """We were taken for dead: whatever we follow may have been another's meanwhile, also if it is ours again."""
+        log.warning("this replica was taken for dead; its runs are read anew", extra={"runs": len(self._runs)})
+        for run in list(self._runs.values()):
+            self._release(run)
 
     def _note_beats(self, beats: dict[str, int]) -> None:
         now = time.monotonic()

@@ -105,7 +105,7 @@ class Recorder:
         self._wake()
 
     def release(self, run: ActiveRun) -> None:
-        """Store nothing more of this run, which was released; only a transaction that is under way may do so still."""
+        """Store nothing more of this run, which was released, but what is stored already."""
         for task in run.tasks.values():
             self._arriving.pop(task.id, None)
             self._dirty.pop(task.id, None)
@@ -182,16 +182,15 @@ class Recorder:
     async def _store(self, drafts: Sequence[_Draft]) -> None:
         failures = 0
         while drafts := self._ours(drafts):
-            results = [draft.result for draft in drafts]
             try:
                 await asyncio.to_thread(self._complete, drafts)
-                lost = await asyncio.to_thread(self._results.record, results)
+                lost = await asyncio.to_thread(self._record, drafts)
             except Exception:
                 failures += 1
-                log.exception("results could not be stored, will retry", extra={"tasks": len(results)})
+                log.exception("results could not be stored, will retry", extra={"tasks": len(drafts)})
                 await asyncio.sleep(backoff(failures))
             else:
-                self._after(drafts, results, lost)
+                self._after(drafts, lost)
                 return
 
     def _ours(self, drafts: Sequence[_Draft]) -> list[_Draft]:
@@ -232,11 +231,17 @@ class Recorder:
             task.hasher = self._output.digest(task.id, result.expected_size)
         return _updated(task.hasher, result.data).hexdigest()
 
-    def _after(self, drafts: Sequence[_Draft], results: Sequence[Result], lost: set[str]) -> None:
+    def _record(self, drafts: Sequence[_Draft]) -> set[str]:
+        """Write a batch, in a thread. Answer the ids that are left to another."""
+        runs = {draft.result.run_id: draft.task.run for draft in drafts}
+        results = [draft.result for draft in drafts]
+        return self._results.record(results, follows=lambda run_id: not runs[run_id].released)
+
+    def _after(self, drafts: Sequence[_Draft], lost: set[str]) -> None:
         touched: dict[str, ActiveRun] = {}
         ended: Counter[tuple[str, str]] = Counter()
-        for draft, result in zip(drafts, results, strict=True):
-            task = draft.task
+        for draft in drafts:
+            task, result = draft.task, draft.result
             self._grow(-len(result.data))
             if result.task_id in lost:
                 self.on_lost(task)
@@ -251,7 +256,7 @@ class Recorder:
         for (state, line), count in ended.items():
             _ENDED.add(count, {"state": state, "line": line})
         self._changes.tell(touched)
-        self._changes.tell(result.task_id for result in results)
+        self._changes.tell(draft.task.id for draft in drafts)
         self._runs_to_close |= {
             run_id: run for run_id, run in touched.items() if (run.waiting == 0) != run.closed or not run.tasks
         }
@@ -275,8 +280,7 @@ class Recorder:
         while self._dirty:
             drafts = self._take_batch()
             await asyncio.to_thread(self._complete, drafts)
-            results = [draft.result for draft in drafts]
-            self._after(drafts, results, await asyncio.to_thread(self._results.record, results))
+            self._after(drafts, await asyncio.to_thread(self._record, drafts))
         for run_id in self._runs_to_close:
             await asyncio.to_thread(self._results.close_run, run_id, at=self._clock())
 

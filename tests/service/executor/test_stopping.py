@@ -1,6 +1,6 @@
 """Runs that come while their executor stops, and runs that another takes over before they are on their way."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +23,33 @@ from twinline_executor.store.runs import RunStore
 from twinline_kit import db, loops
 from twinline_kit.loops import working
 from twinline_kit.server import serving
+
+
+def given(engine: sa.Engine, run_id: str, *, to: str) -> None:
+    """Make another replica the run's owner."""
+    OwnerStore(engine).beat(to)
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE runs SET owner = :to WHERE id = :run"), {"to": to, "run": run_id})
+
+
+async def beaten(engine: sa.Engine, *, times: int) -> None:
+    """Wait until replica `a` has said so many times that it lives."""
+    owners = OwnerStore(engine)
+    before = owners.beats()["a"]
+    await eventually(lambda: owners.beats()["a"] >= before + times)
+
+
+async def taken_over(engine: sa.Engine, run_id: str, *, by: str) -> None:
+    """Give the run to another replica, and wait until its owner must have noticed."""
+    given(engine, run_id, to=by)
+    await beaten(engine, times=2)
+
+
+async def taken_over_unnoticed(engine: sa.Engine, run_id: str, *, by: str) -> None:
+    """Take its owner for dead right after it has looked, and give the run to another replica."""
+    await beaten(engine, times=1)
+    OwnerStore(engine).bury("a")
+    given(engine, run_id, to=by)
 
 
 async def test_a_run_that_comes_after_the_work_has_ended_is_answered_and_taken_over(
@@ -71,15 +98,22 @@ async def test_a_run_that_another_takes_over_meanwhile_is_not_delivered(
         engine.dispose()
 
 
+@pytest.mark.parametrize("takes_over", [taken_over, taken_over_unnoticed])
 async def test_a_run_that_was_another_s_meanwhile_is_not_told_of_by_who_had_it_before(
-    start_executor: Start, host: Sshd, keys: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    start_executor: Start,
+    host: Sshd,
+    keys: Served,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    takes_over: Callable[..., Awaitable[None]],
 ) -> None:
     monkeypatch.setattr(loops, "_LONGEST_PAUSE", 0.5)
     engine = migrated(f"sqlite:///{tmp_path / 'back.db'}")
     async with start_before_keys_are_gone(start_executor, keys, host, engine) as executor:
         started = await executor.start("true", "web-1", inputs={"P": "cred:PASSWORD"}, reach_timeout={"seconds": 3})
-        await taken_over(engine, started.id, by="b")
-        ResultStore(engine, "b").record([running((await executor.task(started.id)).id, started.id)])
+        result = running((await executor.task(started.id)).id, started.id)
+        await takes_over(engine, started.id, by="b")
+        ResultStore(engine, "b").record([result])
         OwnerStore(engine).bury("b")
         await eventually(lambda: started.id in OwnerStore(engine).owned("a"))
         await eventually(lambda: seconds_since(started.create_time.ToDatetime(UTC)) > 5)  # its time was over long ago
@@ -128,13 +162,3 @@ def running(task_id: str, run_id: str) -> rows.Result:
 
 def seconds_since(moment: datetime) -> float:
     return (datetime.now(UTC) - moment).total_seconds()
-
-
-async def taken_over(engine: sa.Engine, run_id: str, *, by: str) -> None:
-    """Give the run to another replica, and wait until its owner must have noticed."""
-    owners = OwnerStore(engine)
-    owners.beat(by)
-    with engine.begin() as connection:
-        connection.execute(sa.text("UPDATE runs SET owner = :by WHERE id = :run"), {"by": by, "run": run_id})
-    before = owners.beats()["a"]
-    await eventually(lambda: owners.beats()["a"] > before + 1)
