@@ -88,8 +88,10 @@ class SshLine:
 
     def drop(self, task: ActiveTask) -> None:
         """Another replica follows it now, or nobody needs to."""
-        if carrying := self._carried.get(task.id):
+        if carrying := self._carried.pop(task.id, None):
             carrying.cancel()
+        if not task.settled:
+            self._keepers.pop(task.id, None)
         if canceling := self._canceling.pop(task.id, None):
             canceling.cancel()
 
@@ -110,9 +112,10 @@ class SshLine:
                     f"target {task.target_name} was deleted; its host cannot be asked any more",
                 )
         finally:
-            self._carried.pop(task.id, None)
-            if not task.settled:
-                self._keepers.pop(task.id, None)
+            if self._carried.get(task.id) is asyncio.current_task():  # else another object's has this place by now
+                del self._carried[task.id]
+                if not task.settled:
+                    self._keepers.pop(task.id, None)
 
     async def _attempt(self, task: ActiveTask, endpoint: Endpoint) -> None:
         """Use one channel until it ends."""
