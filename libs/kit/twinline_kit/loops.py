@@ -31,11 +31,17 @@ async def working(background: Sequence[Background]) -> AsyncIterator[None]:
 
 
 async def forever(
-    name: str, step: Callable[[], Awaitable[None]], *, every: float, wake: asyncio.Event | None = None
+    name: str,
+    step: Callable[[], Awaitable[None]],
+    *,
+    every: float,
+    wake: asyncio.Event | None = None,
+    longest_pause: float = _LONGEST_PAUSE,
 ) -> None:
     """Run `step`, wait `every` seconds or until `wake` is set, and again, until cancelled.
 
-    A step that fails is logged and run again after a pause that grows to 30 s; `wake` does not shorten that pause.
+    A step that fails is logged and run again after a pause that grows to `longest_pause`; `wake` does not shorten that
+    pause. A step that tells others that we live wants a short one: they must hear of us soon when it works again.
     """
     failures = 0
     while True:
@@ -48,7 +54,7 @@ async def forever(
             failures += 1
             _report(name, error, failures)
         if failures:
-            await asyncio.sleep(backoff(failures))
+            await asyncio.sleep(min(backoff(failures), longest_pause))
         elif wake is None:
             await asyncio.sleep(every)
         else:

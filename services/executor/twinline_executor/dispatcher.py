@@ -53,6 +53,7 @@ class Dispatcher:
         self._starting: set[str] = set()
         self._beats: dict[str, tuple[int, float]] = {}
         self._has_beaten = False
+        self._looked = time.monotonic()
         self._group = asyncio.TaskGroup()
         self._dispatching = False
         recorder.on_stored = self._stored
@@ -74,7 +75,8 @@ class Dispatcher:
         async with self._group:
             self._group.create_task(self._ssh.run())
             self._group.create_task(self._agents.run())
-            self._group.create_task(forever("replicas", self._beat, every=self._settings.beat_interval))
+            beating = self._settings.beat_interval
+            self._group.create_task(forever("replicas", self._beat, every=beating, longest_pause=beating))
             self._group.create_task(forever("cancels", self._look_for_cancels, every=LOOK_FOR_CANCELS))
             self._dispatching = True
             try:
@@ -226,7 +228,10 @@ class Dispatcher:
 
     def _note_beats(self, beats: dict[str, int]) -> None:
         now = time.monotonic()
-        known = self._beats
+        was_blind = now - self._looked > max(self._settings.beat_limit / 2, 2 * self._settings.beat_interval)
+        self._looked = now
+        # A beat that stood still while nobody could look, as without the database, is no sign of death.
+        known = {} if was_blind else self._beats
         self._beats = {
             replica: known[replica] if replica in known and known[replica][0] == beat else (beat, now)
             for replica, beat in beats.items()

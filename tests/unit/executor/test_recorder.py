@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from tests.peers.eventually import eventually
+from tests.peers.outages import away
 from twinline_executor import recorder as recorder_module
 from twinline_executor.active import ActiveRun, ActiveTask, End
 from twinline_executor.changes import Changes
@@ -95,16 +96,6 @@ async def test_what_comes_up_last_is_stored_while_the_loop_goes_on(
         await asyncio.wait({running})
     assert RunStore(engine).task("task-1").state is State.SUCCEEDED
     other.close()
-
-
-@contextmanager
-def away(engine: sa.Engine, table: str) -> Iterator[None]:
-    """Within the block every statement on that table fails."""
-    with engine.begin() as connection:
-        connection.exec_driver_sql(f"ALTER TABLE {table} RENAME TO {table}_away")
-    yield
-    with engine.begin() as connection:
-        connection.exec_driver_sql(f"ALTER TABLE {table}_away RENAME TO {table}")
 
 
 def failures(caplog: pytest.LogCaptureFixture) -> int:
