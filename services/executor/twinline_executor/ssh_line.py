@@ -206,10 +206,11 @@ class SshLine:
             await asyncio.sleep(_pause(failures))
 
     async def _told_to_cancel(self, task: ActiveTask, endpoint: Endpoint) -> bool:
-        command = (cancel_command if task.cancel else withdraw_command)(task.id)
         async with self._connections.channel(endpoint, new_work=False) as kept:
+            canceling = task.cancel
+            command = (cancel_command if canceling else withdraw_command)(task.id)
             done = await kept.connection.run(command, check=False, timeout=COMMAND_TIMEOUT, encoding=None)
-        return done.exit_status == 0
+        return done.exit_status == 0 and canceling == task.cancel  # else it was canceled meanwhile
 
 
 def _endpoint(target_id: str, target: Target) -> Endpoint | None:
