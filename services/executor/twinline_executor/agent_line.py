@@ -96,7 +96,7 @@ class AgentLine:
         """Take these tasks to their agents, or follow those that are there."""
         for task in tasks:
             if self._fleet is None:
-                task.happen(Event.INTERRUPT if task.accepted else Event.REFUSE, *_NOT_CONFIGURED)
+                task.happen(Event.REFUSE if task.never_sent() else Event.INTERRUPT, *_NOT_CONFIGURED)
                 self._recorder.note(task)
                 continue
             self._wanted[task.id] = task

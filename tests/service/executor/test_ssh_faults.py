@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import os
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -14,13 +14,10 @@ from tests.peers.eventually import eventually
 from tests.peers.relay import Relay, running_relay
 from tests.peers.sshd import Sshd
 from tests.service.executor.conftest import Executor, Run, Start, Task
+from tests.service.executor.left_runs import leave_run
 from twinline.executor.v1 import runs_pb2
 from twinline.keys.v1 import credentials_pb2, credentials_pb2_grpc
-from twinline_executor import rows
-from twinline_executor.states import Line
-from twinline_executor.store.runs import RunStore
 from twinline_journal import Journal, TaskSpec
-from twinline_kit import db
 
 COUNTING = "echo run >> $HOME/runs; for i in $(seq 400); do echo line $i; sleep 0.005; done"
 COUNTED = "".join(f"line {i}\n" for i in range(1, 401)).encode()
@@ -172,7 +169,7 @@ async def test_a_cancel_that_comes_while_the_task_is_withdrawn_reaches_the_host(
     await restarted_behind(host, DOOR)
     async with start_executor(url, replica="a") as executor:
         await executor.add_host(host)
-        store_late_run(url, owner="a")
+        leave_run(url, owner="a", age=timedelta(hours=1))
         await eventually((host.home / "withdrawing").exists)
         # What was sent in time was on its way still.
         journal = Journal(host.journal("task-1").parent.parent, environ=os.environ | {"HOME": str(host.home)})
@@ -189,15 +186,6 @@ async def restarted_behind(host: Sshd, door: str) -> None:
     host.stop()
     host.more = f"ForceCommand sh {host.folder}/door"
     await host.start()
-
-
-def store_late_run(url: str, *, owner: str) -> None:
-    """A run of one task that was to reach its host long ago, and may have been sent there."""
-    at = datetime.now(UTC) - timedelta(hours=1)
-    run = rows.Run("run-1", "r1", "", 0, "sleep 100", "name:web-1", {}, None, 300.0, "me", at, owner=owner)
-    engine = db.open(url)
-    RunStore(engine).create(run, [rows.Task("task-1", "run-1", "target-web-1", "web-1", Line.SSH, "", at)])
-    engine.dispose()
 
 
 async def run_with_a_password(executor: Executor, host: Sshd, end: str) -> Run:

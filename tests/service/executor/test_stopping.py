@@ -14,9 +14,10 @@ from tests.peers.relay import running_relay
 from tests.peers.serving import Served
 from tests.peers.sshd import Sshd
 from tests.service.executor.conftest import Executor, Run, Start, Task
+from tests.service.executor.left_runs import leave_run
 from twinline_executor import app, rows
 from twinline_executor.settings import Settings
-from twinline_executor.states import Line, State
+from twinline_executor.states import State
 from twinline_executor.store.owners import OwnerStore
 from twinline_executor.store.results import ResultStore
 from twinline_executor.store.runs import RunStore
@@ -88,7 +89,7 @@ async def test_a_run_that_another_takes_over_meanwhile_is_not_delivered(
         assert (await executor.run("true", "web-1", inputs={"P": "cred:PASSWORD"})).state == Task.STATE_SUCCEEDED
         engine = db.open(url)
         relay.stall()
-        store_run(engine, owner="a")
+        leave_run(url, owner="a", inputs={"P": "cred:PASSWORD"})
         await eventually(lambda: "following a run that was left" in caplog.text)
         await taken_over(engine, "run-1", by="b")
         relay.flow()
@@ -120,16 +121,6 @@ async def test_a_run_that_was_another_s_meanwhile_is_not_told_of_by_who_had_it_b
     [task] = RunStore(engine).tasks_by_name(started.id, after=("", ""), limit=1)
     assert (task.state, task.settled) == (State.RUNNING, False)
     engine.dispose()
-
-
-def store_run(engine: sa.Engine, *, owner: str) -> None:
-    """A run of one task that waits for its credential."""
-    now = datetime.now(UTC)
-    run = rows.Run(
-        id="run-1", request_id="r1", script="", revision=0, command="true", selector="name:web-1",
-        inputs={"P": "cred:PASSWORD"}, timeout=None, reach_timeout=300.0, started_by="me", create_time=now, owner=owner,
-    )  # fmt: skip
-    RunStore(engine).create(run, [rows.Task("task-1", "run-1", "target-web-1", "web-1", Line.SSH, "", now)])
 
 
 @asynccontextmanager
