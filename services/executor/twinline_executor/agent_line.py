@@ -196,8 +196,7 @@ class AgentLine:
         if report.state == TaskReport.STATE_ABSENT:
             self._absent(task)
         elif report.state == TaskReport.STATE_REJECTED:
-            task.rejected(report.message)
-            self._note_or_state(task)
+            self._rejected(task, report.message)
         elif not self._recorder.note_output(task, report.offset, report.data):
             self._again[task.id] = task  # something in between was lost: from the stored end on, please
         elif not task.settled:
@@ -221,6 +220,14 @@ class AgentLine:
     def _absent(self, task: ActiveTask) -> None:
         task.absent()
         self._note_or_state(task)
+
+    def _rejected(self, task: ActiveTask, message: str) -> None:
+        before = (task.state, task.reason)
+        task.rejected(message)
+        if before != (task.state, task.reason):
+            self._recorder.note(task)
+        if not task.settled:
+            self._again[task.id] = task
 
     def _note_or_state(self, task: ActiveTask) -> None:
         if task.settled:
