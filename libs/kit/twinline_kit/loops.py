@@ -64,6 +64,17 @@ async def forever(
                     await wake.wait()
 
 
+def end_if_cancelled() -> None:
+    """End the task that calls this when it was cancelled and did not hear of it; for loops that outlive failures.
+
+    Before Python 3.13 a TaskGroup that fails while its task is cancelled raises the failure alone, and before 3.12
+    `wait_for` may answer.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 def backoff(failures: int) -> float:
     """Seconds to wait after that many failures in a row: doubles from 0.5 s to 30 s, with half of it left to chance."""
     longest = min(_FIRST_PAUSE * 2.0 ** min(failures - 1, 16), _LONGEST_PAUSE)

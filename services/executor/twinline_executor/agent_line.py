@@ -25,7 +25,7 @@ from twinline_executor.states import Event, State
 from twinline_executor.store.runs import RunStore
 from twinline_journal import Reason
 from twinline_kit.errors import Error
-from twinline_kit.loops import backoff, forever
+from twinline_kit.loops import backoff, end_if_cancelled, forever
 
 log = logging.getLogger(__name__)
 
@@ -140,6 +140,7 @@ class AgentLine:
                 log.warning("gateway stream lost, will dial again", extra={"error": str(lost.exceptions[0])})
             except* Exception:
                 log.exception("gateway stream failed unexpectedly, will dial again")
+            end_if_cancelled()
             self._connected = False
             failures = 1 if time.monotonic() - opened > SETTLED else failures + 1
             await asyncio.sleep(backoff(failures))

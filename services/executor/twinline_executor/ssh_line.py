@@ -20,6 +20,7 @@ from twinline_executor.ssh_login import Endpoint, LineDown, host_key_line, log_i
 from twinline_executor.states import Event
 from twinline_executor.store.targets import TargetStore
 from twinline_journal import cancel_command, withdraw_command
+from twinline_kit.loops import end_if_cancelled
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +102,7 @@ class SshLine:
             while not task.settled and endpoint is not None:
                 before = _progress(task)
                 await self._attempt(task, endpoint)
+                end_if_cancelled()
                 if not task.settled:
                     failures = failures + 1 if _progress(task) == before else 1
                     await asyncio.sleep(_pause(failures))
@@ -202,6 +204,7 @@ class SshLine:
                 log.info("task is not canceled on its host yet", extra={"task": task.id, "error": str(error)})
             except Exception:
                 log.exception("canceling a task failed unexpectedly, will retry", extra={"task": task.id})
+            end_if_cancelled()
             failures += 1
             await asyncio.sleep(_pause(failures))
 
