@@ -11,6 +11,9 @@ from twinline_kit.errors import Error
 
 log = logging.getLogger(__name__)
 
+LONGEST_PAUSE = 30.0
+"""Seconds between two attempts at most, where nothing else is said."""
+
 T = TypeVar("T")
 
 Background = Callable[[], Awaitable[None]]
@@ -31,16 +34,22 @@ async def working(background: Sequence[Background]) -> AsyncIterator[None]:
 
 
 async def forever(
-    name: str, step: Callable[[], Awaitable[None]], *, every: float, wake: asyncio.Event | None = None
+    name: str,
+    step: Callable[[], Awaitable[None]],
+    *,
+    every: float,
+    wake: asyncio.Event | None = None,
+    longest_pause: float = LONGEST_PAUSE,
 ) -> None:
     """Run `step`, wait `every` seconds or until `wake` is set, and again, until cancelled.
 
-    A step that fails is logged and run again after a pause that grows to 30 s; `wake` does not shorten that pause.
+    A step that fails is logged and run again after a pause that grows to `longest_pause`; `wake` does not shorten that
+    pause. A step that tells others that we live wants a short one: they must hear of us soon when it works again.
     """
     while True:
         if wake is not None:
             wake.clear()  # before the step: what is asked for during it is worth another one
-        await until_done(name, step)
+        await until_done(name, step, longest_pause=longest_pause)
         if wake is None:
             await asyncio.sleep(every)
         else:
@@ -50,10 +59,12 @@ async def forever(
                     await wake.wait()
 
 
-async def until_done(name: str, step: Callable[[], Awaitable[T]], **fields: str) -> T:
+async def until_done(
+    name: str, step: Callable[[], Awaitable[T]], *, longest_pause: float = LONGEST_PAUSE, **fields: str
+) -> T:
     """What `step` answers, once it does.
 
-    A step that fails is logged, with `fields`, and run again after a pause that grows to 30 s.
+    A step that fails is logged, with `fields`, and run again after a pause that grows to `longest_pause` seconds.
     """
     failures = 0
     while True:
@@ -62,10 +73,21 @@ async def until_done(name: str, step: Callable[[], Awaitable[T]], **fields: str)
         except Exception as error:  # noqa: BLE001  # a loop outlives its failures
             failures += 1
             _report(error, {**fields, "step": name, "failures": failures, "error": str(error)})
-        await asyncio.sleep(backoff(failures))
+        await asyncio.sleep(backoff(failures, longest=longest_pause))
 
 
-def backoff(failures: int, *, first: float = 0.5, longest: float = 30.0) -> float:
+def end_if_cancelled() -> None:
+    """End the task that calls this when it was cancelled and did not hear of it; for loops that outlive failures.
+
+    Before Python 3.13 a TaskGroup that fails while its task is cancelled raises the failure alone, and before 3.12
+    `wait_for` may answer.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
+def backoff(failures: int, *, first: float = 0.5, longest: float = LONGEST_PAUSE) -> float:
     """Seconds to wait after that many failures in a row: doubles up to `longest`, with half of it left to chance."""
     return min(first * 2.0 ** min(failures - 1, 16), longest) * random.uniform(0.5, 1.0)
 

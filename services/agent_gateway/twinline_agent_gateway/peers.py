@@ -14,7 +14,7 @@ from twinline_agent_gateway.router import Router
 from twinline_agent_gateway.store import Location
 from twinline_agent_gateway.streams import MESSAGE, Parcel
 from twinline_kit import values
-from twinline_kit.loops import backoff
+from twinline_kit.loops import backoff, end_if_cancelled
 
 log = logging.getLogger(__name__)
 
@@ -70,11 +70,10 @@ class PeerLink:
                 async with self._dial(self.place.address) as channel:
                     await self._talk(channel, router, talked, again=again)
             except asyncio.CancelledError:
-                # grpc.aio also says so of calls that ended for reasons of their own.
-                if (task := asyncio.current_task()) is None or task.cancelling():
-                    raise
+                pass  # grpc.aio also says so of calls that ended for reasons of their own
             except Exception as error:  # noqa: BLE001  # one peer must not end the others' lines
                 log.warning("line to peer lost", extra={"peer_replica": self.place.replica, "error": _said(error)})
+            end_if_cancelled()
             again = again or talked.is_set()
             failures = 1 if talked.is_set() else failures + 1
             await asyncio.sleep(backoff(failures))

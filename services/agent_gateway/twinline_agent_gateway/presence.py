@@ -106,7 +106,8 @@ class Presence:
 
     async def beat(self) -> None:
         """Say that this replica lives, until cancelled."""
-        await loops.forever("replica heartbeat", self._beat, every=self._limit / _BEATS)
+        every = self._limit / _BEATS
+        await loops.forever("replica heartbeat", self._beat, every=every, longest_pause=every)
 
     async def note_seen(self) -> None:
         """Note now and then that the agents connected here are alive, until cancelled."""

@@ -4,6 +4,7 @@ One object a task, lean, because a run may have ten thousand. Everything here is
 waits for nothing; the recorder writes it down.
 """
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -86,6 +87,8 @@ class ActiveRun:
     """Tasks whose recorded state is one that the run waits for."""
     closed: bool = False
     """Whether the run's own row says that it has ended."""
+    released: bool = False
+    """Whether it is no longer followed by this object: nothing that it knows may be told any more."""
 
     def share_secrets(self, secrets: Sequence[bytes]) -> None:
         """Mask these in all output from now on."""
@@ -266,7 +269,10 @@ class ActiveTask:
     def rejected(self, message: str) -> None:
         """Its host, or somebody on the way to it, could not take it in."""
         verdict = Verdict(Event.REFUSE, TaskReason.AGENT_REJECTED, message or "the agent could not take the task in")
-        if self.accepted:
+        if not self.startable():
+            # It was only asked about, or withdrawn: no room for that says nothing of what was sent before.
+            self.out_of_reach(verdict.reason, verdict.message, unknown_after=math.inf)
+        elif self.accepted:
             self.happen(Event.INTERRUPT, verdict.reason, verdict.message)
         elif self.offers <= 1:
             self.happen(*verdict)

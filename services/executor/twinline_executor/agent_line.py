@@ -25,7 +25,7 @@ from twinline_executor.states import Event, State
 from twinline_executor.store.runs import RunStore
 from twinline_journal import Reason
 from twinline_kit.errors import Error
-from twinline_kit.loops import backoff, forever
+from twinline_kit.loops import backoff, end_if_cancelled, forever
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ class AgentLine:
         """Take these tasks to their agents, or follow those that are there."""
         for task in tasks:
             if self._fleet is None:
-                task.happen(Event.INTERRUPT if task.accepted else Event.REFUSE, *_NOT_CONFIGURED)
+                task.happen(Event.REFUSE if task.never_sent() else Event.INTERRUPT, *_NOT_CONFIGURED)
                 self._recorder.note(task)
                 continue
             self._wanted[task.id] = task
@@ -140,6 +140,7 @@ class AgentLine:
                 log.warning("gateway stream lost, will dial again", extra={"error": str(lost.exceptions[0])})
             except* Exception:
                 log.exception("gateway stream failed unexpectedly, will dial again")
+            end_if_cancelled()
             self._connected = False
             failures = 1 if time.monotonic() - opened > SETTLED else failures + 1
             await asyncio.sleep(backoff(failures))
@@ -196,8 +197,7 @@ class AgentLine:
         if report.state == TaskReport.STATE_ABSENT:
             self._absent(task)
         elif report.state == TaskReport.STATE_REJECTED:
-            task.rejected(report.message)
-            self._note_or_state(task)
+            self._rejected(task, report.message)
         elif not self._recorder.note_output(task, report.offset, report.data):
             self._again[task.id] = task  # something in between was lost: from the stored end on, please
         elif not task.settled:
@@ -221,6 +221,14 @@ class AgentLine:
     def _absent(self, task: ActiveTask) -> None:
         task.absent()
         self._note_or_state(task)
+
+    def _rejected(self, task: ActiveTask, message: str) -> None:
+        before = (task.state, task.reason)
+        task.rejected(message)
+        if before != (task.state, task.reason):
+            self._recorder.note(task)
+        if not task.settled:
+            self._again[task.id] = task
 
     def _note_or_state(self, task: ActiveTask) -> None:
         if task.settled:

@@ -50,8 +50,11 @@ class Dispatcher:
         self._settings = settings
         self._clock = clock
         self._runs: dict[str, ActiveRun] = {}
+        self._handing_over: dict[str, asyncio.Task[None]] = {}
         self._starting: set[str] = set()
         self._beats: dict[str, tuple[int, float]] = {}
+        self._has_beaten = False
+        self._looked = time.monotonic()
         self._group = asyncio.TaskGroup()
         self._dispatching = False
         recorder.on_stored = self._stored
@@ -73,7 +76,8 @@ class Dispatcher:
         async with self._group:
             self._group.create_task(self._ssh.run())
             self._group.create_task(self._agents.run())
-            self._group.create_task(forever("replicas", self._beat, every=self._settings.beat_interval))
+            beating = self._settings.beat_interval
+            self._group.create_task(forever("replicas", self._beat, every=beating, longest_pause=beating))
             self._group.create_task(forever("cancels", self._look_for_cancels, every=LOOK_FOR_CANCELS))
             self._dispatching = True
             try:
@@ -109,12 +113,15 @@ class Dispatcher:
         active.tasks = {row.id: ActiveTask(row, active, adopted=adopted) for row in rows}
         active.waiting = sum(row.state not in ENDED for row in rows)
         self._runs[run.id] = active
-        self._group.create_task(until_done("hand over", partial(self._hand_over, active), run=run.id))
+        self._handing_over[run.id] = self._group.create_task(self._hand_over(active))
 
     async def _hand_over(self, run: ActiveRun) -> None:
+        """Give its tasks to their lines, however often that fails."""
+        await until_done("hand over", partial(self._handed_over, run), run=run.run.id)
+        del self._handing_over[run.run.id]
+
+    async def _handed_over(self, run: ActiveRun) -> None:
         """Get together what the tasks share, then give them to their lines."""
-        if not self._follows(run):
-            return
         if not run.tasks:
             self._recorder.note_run(run)
             return
@@ -128,15 +135,10 @@ class Dispatcher:
             return
         by_ssh = [task for task in run.tasks.values() if task.line is Line.SSH]
         endpoints = await self._ssh.endpoints(by_ssh)
-        if not self._follows(run):
-            return  # another replica took it over while we waited, and its tasks are not ours to state
         self._agents.carry([task for task in run.tasks.values() if task.line is Line.AGENT and not task.settled])
         self._ssh.carry(by_ssh, endpoints)
         if run.run.canceled:
             self._cancel(run)
-
-    def _follows(self, run: ActiveRun) -> bool:
-        return self._runs.get(run.run.id) is run
 
     async def _prepared(self, run: ActiveRun) -> bool:
         """Get all that a delivery needs. False when nothing is left to do; raises what stands in the way."""
@@ -170,6 +172,8 @@ class Dispatcher:
                 (self._agents if task.line is Line.AGENT else self._ssh).cancel(task)
 
     def _stored(self, task: ActiveTask) -> None:
+        if task.run.released:
+            return
         (self._agents if task.line is Line.AGENT else self._ssh).stored(task)
 
     def _lost(self, task: ActiveTask) -> None:
@@ -178,7 +182,14 @@ class Dispatcher:
         self._release(task.run)
 
     def _release(self, run: ActiveRun) -> None:
-        self._runs.pop(run.run.id, None)
+        """Let go of a run altogether: whoever follows it next, and be it this replica, begins with what is stored."""
+        if run.released:
+            return  # and may be followed anew already, by another object
+        run.released = True
+        del self._runs[run.run.id]
+        if handing_over := self._handing_over.pop(run.run.id, None):
+            handing_over.cancel()
+        self._recorder.release(run)
         for task in run.tasks.values():
             (self._agents if task.line is Line.AGENT else self._ssh).drop(task)
 
@@ -186,7 +197,9 @@ class Dispatcher:
 
     async def _beat(self) -> None:
         """Say that we live, bury who does not, and follow exactly the runs that are ours."""
-        await asyncio.to_thread(self._owners.beat, self.replica)
+        if not await asyncio.to_thread(self._owners.beat, self.replica) and self._has_beaten:
+            self._release_all()
+        self._has_beaten = True
         self._note_beats(await asyncio.to_thread(self._owners.beats))
         for replica, (beat, since) in list(self._beats.items()):
             if time.monotonic() - since > self._settings.beat_limit:
@@ -201,9 +214,18 @@ class Dispatcher:
         for run_id in owned.keys() - self._runs.keys() - self._starting:
             await self._adopt(run_id)
 
+    def _release_all(self) -> None:
+        """We were taken for dead: whatever we follow may have been another's meanwhile, also if it is ours again."""
+        log.warning("this replica was taken for dead; its runs are read anew", extra={"runs": len(self._runs)})
+        for run in list(self._runs.values()):
+            self._release(run)
+
     def _note_beats(self, beats: dict[str, int]) -> None:
         now = time.monotonic()
-        known = self._beats
+        was_blind = now - self._looked > max(self._settings.beat_limit / 2, 2 * self._settings.beat_interval)
+        self._looked = now
+        # A beat that stood still while nobody could look, as without the database, is no sign of death.
+        known = {} if was_blind else self._beats
         self._beats = {
             replica: known[replica] if replica in known and known[replica][0] == beat else (beat, now)
             for replica, beat in beats.items()

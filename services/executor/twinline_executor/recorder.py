@@ -62,8 +62,8 @@ class Recorder:
         self._dirty: dict[str, ActiveTask] = {}
         self._arriving: dict[str, ActiveTask] = {}
         self._runs_to_close: dict[str, ActiveRun] = {}
-        self._ended: dict[str, set[str]] = {}
-        """By run, the tasks that ended and are not stored yet."""
+        self._ended: dict[ActiveRun, set[str]] = {}
+        """By run, the dirty tasks that have ended."""
         self._bytes = 0
         self._work = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -76,6 +76,8 @@ class Recorder:
 
     def note(self, task: ActiveTask) -> None:
         """This task changed; store it with the next batch, or when it has just arrived on its host, soon."""
+        if task.run.released:
+            return
         if task.id not in self._dirty and _arrives(task):
             if not self._arriving:
                 asyncio.get_running_loop().call_later(SETTLE, self._note_arrivals)
@@ -84,14 +86,15 @@ class Recorder:
         self._arriving.pop(task.id, None)
         self._dirty[task.id] = task
         if task.state in ENDED:
-            ended = self._ended.setdefault(task.run.run.id, set())
-            ended.add(task.id)
-            if len(ended) >= task.run.waiting:
+            self._ended.setdefault(task.run, set()).add(task.id)
+            if self._would_complete(task.run):
                 self._hurry.set()
         self._wake()
 
     def note_output(self, task: ActiveTask, offset: int, data: bytes) -> bool:
         """Take in output and store it with the next batch; false when something is missing before it."""
+        if task.run.released:
+            return True
         if offset + len(data) > task.run.run.output_limit(self._max_output):
             message = "its host sends more output than it was told to keep: how it ended is not to be trusted"
             task.happen(Event.INTERRUPT, TaskReason.OUTPUT_OVERRAN, message)
@@ -108,6 +111,14 @@ class Recorder:
         """Bring this run's own row up to its tasks'."""
         self._runs_to_close[run.run.id] = run
         self._wake()
+
+    def release(self, run: ActiveRun) -> None:
+        """Store nothing more of this run, which was released, but what is stored already."""
+        for task in run.tasks.values():
+            self._arriving.pop(task.id, None)
+            self._dirty.pop(task.id, None)
+            self._grow(-sum(map(len, task.chunks)))
+            task.chunks = []
 
     async def room(self) -> None:
         """Wait until so much is stored that more output may be taken in."""
@@ -141,9 +152,14 @@ class Recorder:
 
     async def _gather(self) -> None:
         """Let more results come up, but none that completes a run wait for it."""
+        if any(self._would_complete(run) for run in self._ended):
+            return  # the last of it came while others were stored
         with suppress(TimeoutError):
             async with asyncio.timeout(GATHER):
                 await self._hurry.wait()
+
+    def _would_complete(self, run: ActiveRun) -> bool:
+        return len(self._ended[run]) >= run.waiting
 
     def _note_arrivals(self) -> None:
         if self._arriving:
@@ -170,23 +186,38 @@ class Recorder:
                 await asyncio.shield(work)
             except asyncio.CancelledError:
                 await asyncio.wait({work}, timeout=STOPPING)  # in mid-transaction: its end should be known
-                work.cancel()
+                if not work.done():
+                    work.cancel()
+                    self._leave_out(drafts)
                 raise
         await self._close_runs()
 
+    def _leave_out(self, drafts: Sequence[_Draft]) -> None:
+        """Nothing more of these tasks is stored: what came later does not follow what is. Hosts have it all still."""
+        for draft in drafts:
+            self._arriving.pop(draft.task.id, None)
+            self._dirty.pop(draft.task.id, None)
+
     async def _store(self, drafts: Sequence[_Draft]) -> None:
-        results = [draft.result for draft in drafts]
         failures = 0
-        while True:
+        while drafts := self._ours(drafts):
             try:
                 await asyncio.to_thread(self._complete, drafts)
-                lost = await asyncio.to_thread(self._results.record, results)
-                break
+                lost = await asyncio.to_thread(self._record, drafts)
             except Exception:
                 failures += 1
-                log.exception("results could not be stored, will retry", extra={"tasks": len(results)})
+                log.exception("results could not be stored, will retry", extra={"tasks": len(drafts)})
                 await asyncio.sleep(backoff(failures))
-        self._after(drafts, results, lost)
+            else:
+                self._after(drafts, lost)
+                return
+
+    def _ours(self, drafts: Sequence[_Draft]) -> list[_Draft]:
+        """Less those whose runs were released meanwhile. What their rows say now may be of who followed them since."""
+        for draft in drafts:
+            if draft.task.run.released:
+                self._grow(draft.result.expected_size - draft.result.output_size)
+        return [draft for draft in drafts if not draft.task.run.released]
 
     def _take_batch(self) -> list[_Draft]:
         drafts: list[_Draft] = []
@@ -221,11 +252,17 @@ class Recorder:
             task.hasher = self._output.digest(task.id, result.expected_size)
         return _updated(task.hasher, result.data).hexdigest()
 
-    def _after(self, drafts: Sequence[_Draft], results: Sequence[Result], lost: set[str]) -> None:
+    def _record(self, drafts: Sequence[_Draft]) -> set[str]:
+        """Write a batch, in a thread. Answer the ids that are left to another."""
+        runs = {draft.result.run_id: draft.task.run for draft in drafts}
+        results = [draft.result for draft in drafts]
+        return self._results.record(results, follows=lambda run_id: not runs[run_id].released)
+
+    def _after(self, drafts: Sequence[_Draft], lost: set[str]) -> None:
         touched: dict[str, ActiveRun] = {}
         ended: Counter[tuple[str, str]] = Counter()
-        for draft, result in zip(drafts, results, strict=True):
-            task = draft.task
+        for draft in drafts:
+            task, result = draft.task, draft.result
             self._grow(-len(result.data))
             if result.task_id in lost:
                 self.on_lost(task)
@@ -240,7 +277,7 @@ class Recorder:
         for (state, line), count in ended.items():
             _ENDED.add(count, {"state": state, "line": line})
         self._changes.tell(touched)
-        self._changes.tell(result.task_id for result in results)
+        self._changes.tell(draft.task.id for draft in drafts)
         self._runs_to_close |= {
             run_id: run for run_id, run in touched.items() if (run.waiting == 0) != run.closed or not run.tasks
         }
@@ -265,8 +302,7 @@ class Recorder:
         while self._dirty:
             drafts = self._take_batch()
             await asyncio.to_thread(self._complete, drafts)
-            results = [draft.result for draft in drafts]
-            self._after(drafts, results, await asyncio.to_thread(self._results.record, results))
+            self._after(drafts, await asyncio.to_thread(self._record, drafts))
         for run_id in self._runs_to_close:
             await asyncio.to_thread(self._results.close_run, run_id, at=self._clock())
 

@@ -20,7 +20,7 @@ from twinline_executor.ssh_login import Endpoint, LineDown, host_key_line, log_i
 from twinline_executor.states import Event
 from twinline_executor.store.targets import TargetStore
 from twinline_journal import cancel_command, withdraw_command
-from twinline_kit.loops import backoff, until_done
+from twinline_kit.loops import backoff, end_if_cancelled, until_done
 
 log = logging.getLogger(__name__)
 
@@ -88,8 +88,10 @@ class SshLine:
 
     def drop(self, task: ActiveTask) -> None:
         """Another replica follows it now, or nobody needs to."""
-        if carrying := self._carried.get(task.id):
+        if carrying := self._carried.pop(task.id, None):
             carrying.cancel()
+        if not task.settled:
+            self._keepers.pop(task.id, None)
         if canceling := self._canceling.pop(task.id, None):
             canceling.cancel()
 
@@ -99,6 +101,7 @@ class SshLine:
             while not task.settled and endpoint is not None:
                 before = _progress(task)
                 await self._attempt(task, endpoint)
+                end_if_cancelled()
                 if not task.settled:
                     failures = failures + 1 if _progress(task) == before else 1
                     await asyncio.sleep(_pause(failures))
@@ -110,9 +113,10 @@ class SshLine:
                     f"target {task.target_name} was deleted; its host cannot be asked any more",
                 )
         finally:
-            self._carried.pop(task.id, None)
-            if not task.settled:
-                self._keepers.pop(task.id, None)
+            if self._carried.get(task.id) is asyncio.current_task():  # else another object's has this place by now
+                del self._carried[task.id]
+                if not task.settled:
+                    self._keepers.pop(task.id, None)
 
     async def _attempt(self, task: ActiveTask, endpoint: Endpoint) -> None:
         """Use one channel until it ends."""
@@ -193,14 +197,16 @@ class SshLine:
                 log.info("task is not canceled on its host yet", extra={"task": task.id, "error": str(error)})
             except Exception:
                 log.exception("canceling a task failed unexpectedly, will retry", extra={"task": task.id})
+            end_if_cancelled()
             failures += 1
             await asyncio.sleep(_pause(failures))
 
     async def _told_to_cancel(self, task: ActiveTask, endpoint: Endpoint) -> bool:
-        command = (cancel_command if task.cancel else withdraw_command)(task.id)
         async with self._connections.channel(endpoint, new_work=False) as kept:
+            canceling = task.cancel
+            command = (cancel_command if canceling else withdraw_command)(task.id)
             done = await kept.connection.run(command, check=False, timeout=COMMAND_TIMEOUT, encoding=None)
-        return done.exit_status == 0
+        return done.exit_status == 0 and canceling == task.cancel  # else it was canceled meanwhile
 
 
 def _endpoint(target_id: str, target: Target) -> Endpoint | None:

@@ -54,7 +54,8 @@ class Reconciler:
         """Look after machines until cancelled; then let others have them at once."""
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(loops.forever("lease", self._renew, every=self._settings.lease / 3))
+                every = self._settings.lease / 3
+                group.create_task(loops.forever("lease", self._renew, every=every, longest_pause=every))
                 group.create_task(self._listen())
                 await self._claim_for_ever(group)
         finally:

@@ -22,6 +22,7 @@ from tests.peers.sshd import Sshd
 from tests.service.agent.processes import AgentProcess, running_agent
 from tests.service.agent_gateway.running import Gateway, gateway_settings, running_gateway
 from tests.service.executor.conftest import Executor, Run, Start, Task
+from tests.service.executor.left_runs import leave_run
 from tests.service.executor.processes import Process
 from tests.service.executor.test_ssh_faults import COUNTED, COUNTING, came_back
 from twinline.agent_gateway.v1 import fleet_pb2
@@ -29,6 +30,7 @@ from twinline.common.v1 import common_pb2
 from twinline.executor.v1 import runs_pb2, targets_pb2
 from twinline_agent.work import STARTERS
 from twinline_executor import agent_outbox
+from twinline_executor.states import Line
 from twinline_executor.store.owners import OwnerStore
 from twinline_kit import db
 
@@ -316,3 +318,12 @@ async def test_without_a_gateway_v5_targets_are_refused(executor: Executor) -> N
     target = targets_pb2.Target(id="t1", name="app-1", generation=common_pb2.GENERATION_V5, agent=agent)
     await executor.targets.ApplyTargets(targets_pb2.ApplyTargetsRequest(targets=[target]))
     assert (await executor.run("true", "app-1")).reason == "GATEWAY_NOT_CONFIGURED"
+
+
+async def test_without_a_gateway_what_may_have_been_sent_before_is_unknown(
+    start_executor: Start, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path / 'left.db'}"
+    async with start_executor(url, replica="a") as executor:
+        leave_run(url, owner="a", line=Line.AGENT)
+        await executor.task_becomes("run-1", Task.STATE_UNKNOWN, "GATEWAY_NOT_CONFIGURED")

@@ -3,16 +3,24 @@
 import asyncio
 import hashlib
 import signal
+import time
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
 
 from tests.peers.authority import Certificates
 from tests.peers.eventually import eventually
+from tests.peers.outages import away
 from tests.peers.serving import Served
 from tests.peers.sshd import Sshd
 from tests.service.executor.conftest import Executor, Run, Start, Task
 from tests.service.executor.processes import Process
 from tests.service.executor.test_ssh_faults import COUNTED, COUNTING, runs_of
 from twinline.executor.v1 import runs_pb2
+from twinline_executor.store.owners import OwnerStore
+from twinline_kit import db
 
 
 async def test_any_replica_shows_and_cancels_a_run(start_executor: Start, host: Sshd, shared_database: str) -> None:
@@ -67,6 +75,48 @@ async def test_an_owner_that_was_stopped_for_a_while_does_no_harm(
             owner.kill()
         assert await other.output(await other.task(started.id)) == COUNTED
         assert runs_of(host) == 1
+
+
+@pytest.fixture
+def engine(shared_database: str) -> Iterator[sa.Engine]:
+    """That database, as the executor has set it up."""
+    engine = db.open(shared_database)
+    yield engine
+    engine.dispose()
+
+
+async def test_who_does_not_beat_while_the_database_is_away_is_not_taken_for_dead(
+    start_executor: Start, shared_database: str, engine: sa.Engine
+) -> None:
+    owners = OwnerStore(engine)
+    async with start_executor(shared_database, replica="b", beat_limit=2.0):
+        owners.beat("a")
+        await beats_again(owners, "b", times=2)
+        began = time.monotonic()
+        with away(engine, "replicas"):
+            await eventually(lambda: time.monotonic() - began > 2.5)
+        await beats_again(owners, "b", times=2)
+        assert "a" in owners.beats()
+        await eventually(lambda: "a" not in owners.beats())  # it never beats again
+
+
+async def test_a_replica_beats_again_soon_after_its_database_is_back(
+    start_executor: Start, shared_database: str, engine: sa.Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    def failures() -> int:
+        return [getattr(record, "step", "") for record in caplog.records].count("replicas")
+
+    async with start_executor(shared_database, replica="b"):
+        await beats_again(OwnerStore(engine), "b", times=1)
+        with away(engine, "replicas"):
+            await eventually(lambda: failures() > 5, within=30)
+        await beats_again(OwnerStore(engine), "b", times=1, within=3.0)
+
+
+async def beats_again(owners: OwnerStore, replica: str, *, times: int, within: float = 10.0) -> None:
+    """Wait until that replica has said so many times that it lives."""
+    before = owners.beats().get(replica, 0)
+    await eventually(lambda: owners.beats()[replica] >= before + times, within=within)
 
 
 async def grown(executor: Executor, run_id: str, stored: int) -> bool:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.peers.sshd import Sshd
 from tests.service.executor.conftest import Executor, Run, Start, Task
-from tests.service.executor.test_stopping import store_run
+from tests.service.executor.left_runs import leave_run
 from twinline.executor.v1 import runs_pb2, scripts_pb2, targets_pb2
 from twinline_executor.errors import (
     InputMalformed,
@@ -21,7 +21,7 @@ from twinline_executor.errors import (
     SelectorMalformed,
     TargetNotFound,
 )
-from twinline_kit import db, pages
+from twinline_kit import pages
 from twinline_kit.errors import Error, InvalidArgument, NotFound
 from twinline_kit.pages import BadPageToken
 
@@ -99,10 +99,8 @@ async def test_a_request_id_is_not_used_for_something_else(executor: Executor, o
 async def test_a_run_that_does_not_know_what_was_asked_answers_its_request_id(
     executor: Executor, tmp_path: Path
 ) -> None:
-    engine = db.open(f"sqlite:///{tmp_path / 'executor.db'}")
-    store_run(engine, owner="a replica that is no more")
+    leave_run(f"sqlite:///{tmp_path / 'executor.db'}", owner="a replica that is no more")
     assert (await executor.start("anything", "web-1", request_id="r1")).id == "run-1"
-    engine.dispose()
 
 
 async def test_of_two_requests_at_once_with_one_id_the_other_is_refused(executor: Executor) -> None:
@@ -288,10 +286,9 @@ async def test_a_credential_that_is_gone_by_then_refuses_every_task(
     executor: Executor, host: Sshd, tmp_path: Path
 ) -> None:
     await executor.add_host(host)
-    engine = db.open(f"sqlite:///{tmp_path / 'executor.db'}")
-    store_run(engine, owner="a replica that is no more")
+    url = f"sqlite:///{tmp_path / 'executor.db'}"
+    leave_run(url, owner="a replica that is no more", inputs={"P": "cred:PASSWORD"})
     await executor.task_becomes("run-1", Task.STATE_REFUSED, "CREDENTIAL_NOT_FOUND")
-    engine.dispose()
 
 
 async def test_a_run_that_names_nothing_is_refused(executor: Executor) -> None:

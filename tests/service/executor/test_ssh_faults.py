@@ -2,8 +2,11 @@
 
 import asyncio
 import hashlib
+import os
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -11,8 +14,10 @@ from tests.peers.eventually import eventually
 from tests.peers.relay import Relay, running_relay
 from tests.peers.sshd import Sshd
 from tests.service.executor.conftest import Executor, Run, Start, Task
+from tests.service.executor.left_runs import leave_run
 from twinline.executor.v1 import runs_pb2
 from twinline.keys.v1 import credentials_pb2, credentials_pb2_grpc
+from twinline_journal import Journal, TaskSpec
 
 COUNTING = "echo run >> $HOME/runs; for i in $(seq 400); do echo line $i; sleep 0.005; done"
 COUNTED = "".join(f"line {i}\n" for i in range(1, 401)).encode()
@@ -147,6 +152,40 @@ async def test_a_host_that_is_away_is_told_of_a_cancel_by_one_only(
         await executor.runs.CancelRun(runs_pb2.CancelRunRequest(run=started.id))
     telling = [task for task in asyncio.all_tasks() if "_cancel_on_host" in repr(task.get_coro())]
     assert len(telling) == 1
+
+
+DOOR = """\
+case $SSH_ORIGINAL_COMMAND in
+*" withdraw task-1") touch $HOME/withdrawing; until [ -e $HOME/go ]; do sleep 0.05; done ;;
+esac
+exec sh -c "$SSH_ORIGINAL_COMMAND"
+"""
+
+
+async def test_a_cancel_that_comes_while_the_task_is_withdrawn_reaches_the_host(
+    start_executor: Start, host: Sshd, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path / 'late.db'}"
+    await restarted_behind(host, DOOR)
+    async with start_executor(url, replica="a") as executor:
+        await executor.add_host(host)
+        leave_run(url, owner="a", age=timedelta(hours=1))
+        await eventually((host.home / "withdrawing").exists)
+        # What was sent in time was on its way still.
+        journal = Journal(host.journal("task-1").parent.parent, environ=os.environ | {"HOME": str(host.home)})
+        await asyncio.to_thread(journal.start, TaskSpec("task-1", b"#!/bin/sh\nsleep 100\n"))
+        await executor.task_becomes("run-1", Task.STATE_RUNNING)
+        await executor.runs.CancelRun(runs_pb2.CancelRunRequest(run="run-1"))
+        (host.home / "go").touch()
+        await executor.task_becomes("run-1", Task.STATE_CANCELED)
+
+
+async def restarted_behind(host: Sshd, door: str) -> None:
+    """Have all that is run on the host pass that script."""
+    (host.folder / "door").write_text(door)
+    host.stop()
+    host.more = f"ForceCommand sh {host.folder}/door"
+    await host.start()
 
 
 async def run_with_a_password(executor: Executor, host: Sshd, end: str) -> Run:

@@ -1,5 +1,7 @@
 """Runs that come while their executor stops, and runs that another takes over before they are on their way."""
 
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,14 +14,43 @@ from tests.peers.relay import running_relay
 from tests.peers.serving import Served
 from tests.peers.sshd import Sshd
 from tests.service.executor.conftest import Executor, Run, Start, Task
-from twinline_executor import app, rows
+from tests.service.executor.left_runs import leave_run
+from twinline_executor import app, credentials, rows
 from twinline_executor.settings import Settings
-from twinline_executor.states import Line
+from twinline_executor.states import State
 from twinline_executor.store.owners import OwnerStore
+from twinline_executor.store.results import ResultStore
 from twinline_executor.store.runs import RunStore
 from twinline_kit import db
 from twinline_kit.loops import working
 from twinline_kit.server import serving
+
+
+def given(engine: sa.Engine, run_id: str, *, to: str) -> None:
+    """Make another replica the run's owner."""
+    OwnerStore(engine).beat(to)
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE runs SET owner = :to WHERE id = :run"), {"to": to, "run": run_id})
+
+
+async def beaten(engine: sa.Engine, *, times: int) -> None:
+    """Wait until replica `a` has said so many times that it lives."""
+    owners = OwnerStore(engine)
+    before = owners.beats()["a"]
+    await eventually(lambda: owners.beats()["a"] >= before + times)
+
+
+async def taken_over(engine: sa.Engine, run_id: str, *, by: str) -> None:
+    """Give the run to another replica, and wait until its owner must have noticed."""
+    given(engine, run_id, to=by)
+    await beaten(engine, times=2)
+
+
+async def taken_over_unnoticed(engine: sa.Engine, run_id: str, *, by: str) -> None:
+    """Take its owner for dead right after it has looked, and give the run to another replica."""
+    await beaten(engine, times=1)
+    OwnerStore(engine).bury("a")
+    given(engine, run_id, to=by)
 
 
 async def test_a_run_that_comes_after_the_work_has_ended_is_answered_and_taken_over(
@@ -58,7 +89,7 @@ async def test_a_run_that_another_takes_over_meanwhile_is_not_delivered(
         assert (await executor.run("true", "web-1", inputs={"P": "cred:PASSWORD"})).state == Task.STATE_SUCCEEDED
         engine = db.open(url)
         relay.stall()
-        store_run(engine, owner="a")
+        leave_run(url, owner="a", inputs={"P": "cred:PASSWORD"})
         await eventually(lambda: "following a run that was left" in caplog.text)
         await taken_over(engine, "run-1", by="b")
         relay.flow()
@@ -68,21 +99,57 @@ async def test_a_run_that_another_takes_over_meanwhile_is_not_delivered(
         engine.dispose()
 
 
-def store_run(engine: sa.Engine, *, owner: str) -> None:
-    """A run of one task that waits for its credential."""
+@pytest.mark.parametrize("takes_over", [taken_over, taken_over_unnoticed])
+async def test_a_run_that_was_another_s_meanwhile_is_not_told_of_by_who_had_it_before(
+    start_executor: Start,
+    host: Sshd,
+    keys: Served,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    takes_over: Callable[..., Awaitable[None]],
+) -> None:
+    monkeypatch.setattr(credentials, "backoff", lambda failures: 0.3)
+    engine = migrated(f"sqlite:///{tmp_path / 'back.db'}")
+    async with start_before_keys_are_gone(start_executor, keys, host, engine) as executor:
+        started = await executor.start("true", "web-1", inputs={"P": "cred:PASSWORD"}, reach_timeout={"seconds": 3})
+        result = running((await executor.task(started.id)).id, started.id)
+        await takes_over(engine, started.id, by="b")
+        ResultStore(engine, "b").record([result])
+        OwnerStore(engine).bury("b")
+        await eventually(lambda: started.id in OwnerStore(engine).owned("a"))
+        await eventually(lambda: seconds_since(started.create_time.ToDatetime(UTC)) > 5)  # its time was over long ago
+    [task] = RunStore(engine).tasks_by_name(started.id, after=("", ""), limit=1)
+    assert (task.state, task.settled) == (State.RUNNING, False)
+    engine.dispose()
+
+
+@asynccontextmanager
+async def start_before_keys_are_gone(
+    start_executor: Start, keys: Served, host: Sshd, engine: sa.Engine
+) -> AsyncIterator[Executor]:
+    """The executor `a` with a target and a credential, when it does not reach the keys service any more."""
+    url = str(engine.url)
+    async with (
+        running_relay(int(keys.bound.mesh.rpartition(":")[2])) as relay,
+        start_executor(url, keys_address=f"127.0.0.1:{relay.port}", replica="a", beat_limit=60.0) as executor,
+    ):
+        await executor.add_host(host)
+        await executor.set_credential("PASSWORD", b"hunter2")
+        await relay.stop()
+        yield executor
+
+
+def migrated(url: str) -> sa.Engine:
+    engine = db.open(url)
+    db.migrate(engine, "twinline_executor")
+    return engine
+
+
+def running(task_id: str, run_id: str) -> rows.Result:
+    """What is written of a task that runs on its host."""
     now = datetime.now(UTC)
-    run = rows.Run(
-        id="run-1", request_id="r1", script="", revision=0, command="true", selector="name:web-1",
-        inputs={"P": "cred:PASSWORD"}, timeout=None, reach_timeout=300.0, started_by="me", create_time=now, owner=owner,
-    )  # fmt: skip
-    RunStore(engine).create(run, [rows.Task("task-1", "run-1", "target-web-1", "web-1", Line.SSH, "", now)])
+    return rows.Result(task_id, run_id, 0, State.RUNNING, False, "", "", None, 0, 0, False, "", now, None)
 
 
-async def taken_over(engine: sa.Engine, run_id: str, *, by: str) -> None:
-    """Give the run to another replica, and wait until its owner must have noticed."""
-    owners = OwnerStore(engine)
-    owners.beat(by)
-    with engine.begin() as connection:
-        connection.execute(sa.text("UPDATE runs SET owner = :by WHERE id = :run"), {"by": by, "run": run_id})
-    before = owners.beats()["a"]
-    await eventually(lambda: owners.beats()["a"] > before + 1)
+def seconds_since(moment: datetime) -> float:
+    return (datetime.now(UTC) - moment).total_seconds()

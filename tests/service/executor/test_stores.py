@@ -122,6 +122,15 @@ def test_runs_that_were_taken_over_are_left_to_who_owns_them_now(engine: sa.Engi
     assert now.close_run("run-1", at=NOW) is RunState.SUCCEEDED
 
 
+def test_results_of_who_follows_a_run_no_more_are_left_out_though_its_replica_owns_it(engine: sa.Engine) -> None:
+    new_run(engine)
+    new_run(engine, 1, id="run-2", request_id="r2")
+    late = [result("task-0", state=State.UNREACHABLE), result("run-2-0", run="run-2")]
+    assert ResultStore(engine, "a").record(late, follows=lambda run_id: run_id != "run-1") == {"task-0"}
+    runs = RunStore(engine)
+    assert [runs.task(task_id).state for task_id in ("task-0", "run-2-0")] == [State.PENDING, State.SUCCEEDED]
+
+
 def test_a_result_that_does_not_follow_what_is_stored_is_left_out(engine: sa.Engine) -> None:
     new_run(engine)
     results, output = ResultStore(engine, "a"), OutputStore(engine)

@@ -93,6 +93,7 @@ def test_what_another_replica_withdrew_was_late_and_not_canceled() -> None:
 
 def test_a_rejection_of_a_second_delivery_says_nothing_of_the_first() -> None:
     task = adopted(timedelta(minutes=1))
+    task.run.deadline = float("inf")
     task.offers += 1
     task.rejected("too many wait")
     assert not task.settled

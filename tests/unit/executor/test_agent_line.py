@@ -74,11 +74,13 @@ async def line(gateway: Gateway, tmp_path: Path) -> AsyncIterator[AgentLine]:
     engine.dispose()
 
 
-def new_task(task_id: str = "task-1", **fields: Any) -> ActiveTask:
+def new_task(
+    task_id: str = "task-1", *, deadline: float = float("inf"), adopted: bool = False, **fields: Any
+) -> ActiveTask:
     """A task of agent-1 that nothing is known of yet."""
     run = Run("run-1", "r1", "", 0, "true", "", {}, None, 300.0, "me", AT, **fields)
     row = Task(task_id, run.id, "t1", "app-1", Line.AGENT, "agent-1", AT)
-    return ActiveTask(row, ActiveRun(run, deadline=float("inf")), adopted=False)
+    return ActiveTask(row, ActiveRun(run, deadline), adopted=adopted)
 
 
 async def told(line: AgentLine, gateway: Gateway, *reports: tuple[str, Report]) -> ActiveTask:
@@ -119,6 +121,25 @@ async def test_a_delivery_has_the_limit_of_output_that_its_run_was_started_with(
     await eventually(lambda: any(request.batches for request in gateway.requests))
     (batch,) = (batch for request in gateway.requests for batch in request.batches)
     assert batch.work.max_output == told
+
+
+REJECTED = Report(task_id="task-1", state=Report.STATE_REJECTED, message="too many wait")
+
+
+async def test_no_room_for_a_question_does_not_end_what_runs(line: AgentLine, gateway: Gateway) -> None:
+    running = Report(task_id="task-1", state=Report.STATE_RUNNING)
+    task = await told(line, gateway, ("agent-1", running), ("agent-1", REJECTED), ("agent-1", finished(3)))
+    assert (task.state, task.exit_status) == (State.FAILED, 3)
+
+
+async def test_no_room_for_a_withdrawal_is_no_promise_that_nothing_starts(line: AgentLine, gateway: Gateway) -> None:
+    task = new_task(deadline=0.0, adopted=True)
+    gateway.reports.append(("agent-1", REJECTED))
+    line.carry([task])
+    await eventually(lambda: task.state is State.UNKNOWN)
+    assert not task.settled
+    gateway.always = [("agent-1", finished(3))]  # what was sent in time
+    await eventually(lambda: task.state is State.FAILED)
 
 
 def acknowledged(gateway: Gateway) -> list[tuple[str, int, bool]]:

@@ -4,13 +4,17 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from tests.peers.eventually import eventually
+from tests.peers.outages import away
+from twinline_executor import recorder as recorder_module
 from twinline_executor.active import ActiveRun, ActiveTask, End
 from twinline_executor.changes import Changes
 from twinline_executor.recorder import Recorder
@@ -72,6 +76,47 @@ async def test_a_task_that_ends_at_once_is_written_once(engine: sa.Engine, task:
     assert len([statement for statement in written if statement.startswith("UPDATE tasks")]) == 1
 
 
+def many(engine: sa.Engine, count: int) -> list[ActiveTask]:
+    """The tasks of another run, as they are followed."""
+    rows = [replace(ROW, id=f"many-{number}", run_id="run-2", target_name=f"web-{number}") for number in range(count)]
+    stored = RunStore(engine).create(replace(RUN, id="run-2", request_id="r2"), rows)
+    run = ActiveRun(stored, deadline=float("inf"), waiting=count)
+    run.tasks = {row.id: ActiveTask(row, run, adopted=False) for row in rows}
+    return list(run.tasks.values())
+
+
+@pytest.mark.parametrize("count", [2, 3])
+async def test_results_gather_and_the_last_one_of_a_run_waits_for_nothing(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    monkeypatch.setattr(recorder_module, "GATHER", 60.0)
+    first, second, *rest = many(engine, count)
+    loop, statements = asyncio.get_running_loop(), 0
+
+    async with recording(engine) as (recorder, _):
+
+        def end(task: ActiveTask) -> None:
+            task.end(END)
+            recorder.note(task)
+
+        def storing(*call: Any) -> None:
+            nonlocal statements
+            if call[2].startswith("UPDATE tasks"):
+                statements += 1
+                if statements == 1:
+                    loop.call_soon_threadsafe(end, second)  # while the first is being stored
+
+        sa.event.listen(engine, "before_cursor_execute", storing)
+        end(first)
+        await eventually(lambda: RunStore(engine).task(first.id).state is State.SUCCEEDED)
+        for last in rest:
+            assert RunStore(engine).task(second.id).state is State.PENDING
+            end(last)
+        await recorder.settled(within=20)
+    counts = RunStore(engine).counts(["run-2"])["run-2"]
+    assert (counts, statements) == ({State.SUCCEEDED: count}, 2)
+
+
 async def test_a_task_that_goes_on_is_written_soon(engine: sa.Engine, task: ActiveTask) -> None:
     async with recording(engine) as (recorder, _):
         task.is_on_host(AT, running=True)
@@ -94,3 +139,55 @@ async def test_what_comes_up_last_is_stored_while_the_loop_goes_on(
         await asyncio.wait({running})
     assert RunStore(engine).task("task-1").state is State.SUCCEEDED
     other.close()
+
+
+def failures(caplog: pytest.LogCaptureFixture) -> int:
+    return [record.message for record in caplog.records].count("results could not be stored, will retry")
+
+
+async def test_what_could_not_be_stored_before_the_end_is_not_followed_by_what_came_later(
+    engine: sa.Engine, task: ActiveTask, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder_module, "STOPPING", 0.3)
+    async with recording(engine) as (recorder, running):
+        with away(engine, "tasks"):
+            task.is_on_host(AT, running=True)
+            recorder.note_output(task, 0, b"first")
+            await eventually(lambda: failures(caplog) == 3)  # the next attempt is one second away
+            recorder.note_output(task, 5, b"second")
+            running.cancel()
+        await asyncio.wait({running})
+    assert RunStore(engine).task("task-1").output_size == 0
+    assert OutputStore(engine).read("task-1", 0, 100) == b""
+
+
+async def test_of_what_was_released_nothing_is_stored_that_waits_or_comes(
+    engine: sa.Engine, task: ActiveTask, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with recording(engine) as (recorder, _):
+        with away(engine, "tasks"):
+            task.is_on_host(AT, running=True)
+            recorder.note_output(task, 0, b"first")
+            await eventually(lambda: failures(caplog) > 0)
+            recorder.note_output(task, 5, b"second")
+            task.run.released = True
+            recorder.release(task.run)
+            recorder.note_output(task, 11, b"third")
+        await recorder.settled(within=20)
+    assert RunStore(engine).task("task-1").state is State.PENDING
+    assert OutputStore(engine).read("task-1", 0, 100) == b""
+
+
+async def test_output_of_what_was_released_takes_no_room(
+    engine: sa.Engine, task: ActiveTask, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder_module, "WAITING_BYTES", 10)
+    async with recording(engine) as (recorder, _):
+        with away(engine, "tasks"):
+            recorder.note_output(task, 0, b"eight by")
+            await eventually(lambda: failures(caplog) > 0)
+            recorder.note_output(task, 8, b"tes each")
+            task.run.released = True
+            recorder.release(task.run)
+            async with asyncio.timeout(20):
+                await recorder.room()

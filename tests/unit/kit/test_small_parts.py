@@ -1,6 +1,7 @@
 """Ids, pages, logs, settings, loops and telemetry."""
 
 import asyncio
+import contextlib
 import io
 import json
 import logging
@@ -242,6 +243,24 @@ async def test_a_loop_that_is_woken_and_cancelled_at_once_ends(turns: int) -> No
     done, _ = await asyncio.wait({task}, timeout=1)
     task.cancel()
     assert done == {task}
+
+
+async def test_a_cancellation_that_comes_with_a_failure_in_a_group_is_heard() -> None:
+    async def step() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(asyncio.sleep(3600))
+            await asyncio.sleep(0)
+            asyncio.get_running_loop().call_soon(task.cancel)
+            raise Unavailable("not now")
+
+    async def loop() -> None:
+        with contextlib.suppress(ExceptionGroup):
+            await step()
+        loops.end_if_cancelled()
+
+    task = asyncio.ensure_future(loop())
+    await asyncio.wait({task})
+    assert task.cancelled()
 
 
 def test_pauses_grow_and_stay_below_half_a_minute() -> None:

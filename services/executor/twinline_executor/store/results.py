@@ -1,7 +1,7 @@
 """The one writer of what becomes of tasks."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -48,25 +48,32 @@ class ResultStore:
         self._engine = engine
         self._replica = replica
 
-    def record(self, results: Sequence[Result]) -> set[str]:
-        """Write a batch in one transaction; answer the ids that are somebody else's by now, left as they are."""
+    def record(self, results: Sequence[Result], *, follows: Callable[[str], bool] = lambda run_id: True) -> set[str]:
+        """Write a batch in one transaction; answer the ids that are somebody else's by now, left as they are.
+
+        `follows` is asked of a run once nobody can take it over any more: whether whoever made the results is the one
+        who follows it still. It may have been another's since, and be this replica's again.
+        """
         results = sorted(results, key=lambda result: result.task_id)  # as two writers could wait for each other
         try:
             with self._engine.begin() as connection:
-                changes, ours = self._ours(connection, results)
+                changes, ours = self._ours(connection, results, follows)
                 if self._recorded_at_once(connection, ours, changes):
                     return {result.task_id for result in results if result.run_id not in changes}
                 connection.rollback()
         except (DataError, IntegrityError):
             pass  # one of them cannot be stored: the others shall not suffer
         with self._engine.begin() as connection:
-            changes, ours = self._ours(connection, results)
+            changes, ours = self._ours(connection, results, follows)
             recorded = {result.task_id for result in ours if self._recorded_alone(connection, result, changes)}
             return {result.task_id for result in results} - recorded
 
-    def _ours(self, connection: sa.Connection, results: Sequence[Result]) -> tuple[dict[str, int], list[Result]]:
+    def _ours(
+        self, connection: sa.Connection, results: Sequence[Result], follows: Callable[[str], bool]
+    ) -> tuple[dict[str, int], list[Result]]:
         """The results that are ours to write, and by run the number of the change that this transaction makes."""
-        changes = _changes(connection, results, self._replica)
+        owned = _changes(connection, results, self._replica)
+        changes = {run_id: number for run_id, number in owned.items() if follows(run_id)}
         return changes, [result for result in results if result.run_id in changes]
 
     def _recorded_at_once(

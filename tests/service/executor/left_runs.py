@@ -1,0 +1,26 @@
+"""Runs that a replica finds as its own and did not start: one before it did, and may have sent their tasks."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+from twinline_executor import rows
+from twinline_executor.states import Line
+from twinline_executor.store.runs import RunStore
+from twinline_kit import db
+
+
+def leave_run(
+    database_url: str,
+    *,
+    owner: str,
+    line: Line = Line.SSH,
+    inputs: Mapping[str, str] | None = None,
+    age: timedelta = timedelta(0),
+) -> None:
+    """Store run-1, of task-1 for web-1, as if its owner had begun it that long ago. It has 300 s to reach its host."""
+    at = datetime.now(UTC) - age
+    run = rows.Run("run-1", "r1", "", 0, "true", "name:web-1", dict(inputs or {}), None, 300.0, "me", at, owner=owner)
+    agent_id = "agent-1" if line is Line.AGENT else ""
+    engine = db.open(database_url)
+    RunStore(engine).create(run, [rows.Task("task-1", run.id, "target-web-1", "web-1", line, agent_id, at)])
+    engine.dispose()
