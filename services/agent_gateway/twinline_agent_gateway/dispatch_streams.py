@@ -71,6 +71,11 @@ class DispatchStream(Cuttable):
         return not self.closed and (len(self._reports) >= MOST_REPORTS or self._bytes >= MOST_BYTES)
 
     @property
+    def hesitant(self) -> bool:
+        """Whether a report may have to wait for `room`, or its agent's are shed."""
+        return self.full or bool(self._shed)
+
+    @property
     def overfull(self) -> bool:
         """Whether not even a report of a peer's agent fits, as the reading from a peer never waits."""
         return not self.closed and self._bytes >= MOST_BYTES + MOST_SURPLUS

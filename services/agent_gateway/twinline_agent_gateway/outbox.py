@@ -20,7 +20,8 @@ class Outbox:
 
     def add(self, orders: fleet_pb2.AgentOrders) -> None:
         """Have these said too."""
-        self._cancels.update(dict.fromkeys(orders.cancel))
+        if orders.cancel:
+            self._cancels.update(dict.fromkeys(orders.cancel))
         for ack in orders.acks:
             offset, final = self._acks.get(ack.task_id, (0, False))
             self._acks[ack.task_id] = (max(offset, ack.offset), final or ack.final)

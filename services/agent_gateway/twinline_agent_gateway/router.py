@@ -265,7 +265,7 @@ class Router:
                 continue
             if route.agent_id != agent_id:
                 forged += 1
-            elif await self._fits(route.dispatcher, agent_id):
+            elif not route.dispatcher.hesitant or await self._fits(route.dispatcher, agent_id):
                 self._report(route, report)
         return forged
 

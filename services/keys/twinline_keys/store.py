@@ -14,6 +14,8 @@ from twinline_kit import db
 CANARY = "canary"
 BATCH = 500
 
+_BY_TOKEN = select(Person).where(Person.token_hash == sa.bindparam("token_hash"))  # asked with each call of a person
+
 
 class CloudKeyStore:
     """Cloud keys, with their sealed private halves."""
@@ -142,7 +144,7 @@ class PeopleStore:
     def by_token(self, token_hash: str) -> Person:
         """The person with this token. Raises TokenUnknown."""
         with Session(self._engine) as session:
-            if person := session.exec(select(Person).where(Person.token_hash == token_hash)).one_or_none():
+            if person := session.exec(_BY_TOKEN, params={"token_hash": token_hash}).one_or_none():
                 return person
         raise TokenUnknown("nobody has this token: take the one that the administrator gave you")
 
