@@ -215,10 +215,19 @@ class Router:
         """
         size = said.ByteSize()
         self._held += size
+        forged = 0
         try:
-            return await self._pass_up(agent_id, said.reports)
+            for report in said.reports:
+                route = self._routes.get(report.task_id)
+                if route is None:
+                    continue
+                if route.agent_id != agent_id:
+                    forged += 1
+                elif not route.dispatcher.hesitant or await self._fits(route.dispatcher, agent_id):
+                    self._report(route, report)
         finally:
             self._held -= size
+        return forged
 
     # --- peers
 
@@ -256,18 +265,6 @@ class Router:
                 route.dispatcher.tell_away(agent_id, task_id, state)
 
     # --- inside
-
-    async def _pass_up(self, agent_id: str, reports: Iterable[agents_pb2.TaskReport]) -> int:
-        forged = 0
-        for report in reports:
-            route = self._routes.get(report.task_id)
-            if route is None:
-                continue
-            if route.agent_id != agent_id:
-                forged += 1
-            elif not route.dispatcher.hesitant or await self._fits(route.dispatcher, agent_id):
-                self._report(route, report)
-        return forged
 
     def _report(self, route: Route, report: agents_pb2.TaskReport) -> None:
         if report.state in _OVER:

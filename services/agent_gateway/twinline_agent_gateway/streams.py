@@ -145,20 +145,26 @@ class AgentStream(Cuttable):
             task_id, parcel = next(iter(self._parcels.items()))
             del self._parcels[task_id]
             self._works -= parcel.work is not None
-            room -= _add(orders, parcel)
+            delivery = _add(orders, parcel)
+            if self._parcels:
+                room -= 128 + delivery.ByteSize()
         self._outbox.move_into(orders)
         return message
 
 
-def _add(orders: pb.Orders, parcel: Parcel) -> int:
-    """Put a parcel into the message; about how many bytes it takes."""
-    delivery = orders.deliveries.add(task_id=parcel.task_id, from_offset=parcel.from_offset, withdraw=parcel.withdraw)
-    if parcel.work is None:
-        return 128
-    delivery.work.CopyFrom(parcel.work)
-    if parcel.env:
-        delivery.work.env.update(parcel.env)
-    return 128 + delivery.ByteSize()
+def _add(orders: pb.Orders, parcel: Parcel) -> pb.Delivery:
+    """Put a parcel into the message."""
+    delivery = orders.deliveries.add(task_id=parcel.task_id)
+    if parcel.from_offset:
+        delivery.from_offset = parcel.from_offset
+    if parcel.withdraw:
+        delivery.withdraw = True
+    if parcel.work is not None:
+        delivery.work.CopyFrom(parcel.work)
+        env = delivery.work.env
+        for name in parcel.env:  # with `update` it takes twice the time, for each host of a run
+            env[name] = parcel.env[name]
+    return delivery
 
 
 class Writers:

@@ -78,7 +78,7 @@ class Outbox:
         request = fleet_pb2.DispatchRequest()
         if batch := self._next_batch():
             request.batches.append(batch)
-        request.orders.extend(self._next_orders([task.agent_id for batch in request.batches for task in batch.tasks]))
+        self._add_orders(request, [task.agent_id for batch in request.batches for task in batch.tasks])
         return request if request.batches or request.orders else None
 
     def _next_batch(self) -> fleet_pb2.DispatchBatch | None:
@@ -119,12 +119,14 @@ class Outbox:
             max_output=run.run.output_limit(self._settings.max_output),
         )  # fmt: skip
 
-    def _next_orders(self, addressed: Collection[str]) -> list[fleet_pb2.AgentOrders]:
+    def _add_orders(self, request: fleet_pb2.DispatchRequest, addressed: Collection[str]) -> None:
         """Cancels and acknowledgements by agent, and with them what those and the `addressed` agents may forget."""
         orders: dict[str, fleet_pb2.AgentOrders] = {}
 
         def of(agent_id: str) -> fleet_pb2.AgentOrders:
-            return orders.setdefault(agent_id, fleet_pb2.AgentOrders(agent_id=agent_id))
+            if (known := orders.get(agent_id)) is None:
+                known = orders[agent_id] = request.orders.add(agent_id=agent_id)
+            return known
 
         for task_id in list(islice(self._cancels, BATCH)):
             of(self._cancels.pop(task_id).agent_id).cancel.append(task_id)
@@ -133,6 +135,6 @@ class Outbox:
             of(agent_id).acks.add(task_id=task_id, offset=offset)
         for agent_id in {*orders, *addressed, *self.due()}:
             if finals := self._finals.pop(agent_id, None):
+                acks = of(agent_id).acks
                 for task_id, offset in finals.offsets.items():
-                    of(agent_id).acks.add(task_id=task_id, offset=offset, final=True)
-        return list(orders.values())
+                    acks.add(task_id=task_id, offset=offset, final=True)
