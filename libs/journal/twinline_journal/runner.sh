@@ -13,7 +13,8 @@
 #   pid      supervise  line 1, created exclusively: whoever creates it, and nobody else, may start the script
 #            supervise  line 2: the watchdog, and its start time
 #            lead       line 3: process group, its start time, when
-#   pipe     start; gone at the end, as is the folder `work`
+#   work/    start, or else lead: where the script begins; gone at the end
+#   pipe     start; gone at the end
 #   output   the copier, a `tee` from that pipe: the script stdout and stderr, append only
 #   stop     cancel, or the watchdog: why the script is being ended
 #   exit     supervise  one line, by rename
@@ -195,7 +196,7 @@ EOF
 
 discard() {
     rm -f "env$suffix" "script$suffix" "pipe$suffix"
-    rmdir work "$dir" 2>/dev/null
+    [ "$(echo *)" != work ] || rmdir work "$dir" 2>/dev/null     # or somebody else delivers it, whose script is in there
     die "$@"
 }
 

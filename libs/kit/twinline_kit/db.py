@@ -47,7 +47,8 @@ AWAY = (OperationalError, InterfaceError, InternalError, PoolTimeout)
 """What is raised when the database cannot do its work now: a lost connection, a limit, no room on its disk, a server
 that is not the primary any more.
 
-The same call may succeed in a moment. All else that a database raises is a bug of ours.
+The same call may succeed in a moment. All else that a database raises is a bug of ours; and so is some of this on
+SQLite, which has no other word for a statement that it does not understand.
 """
 
 # Alembic keeps the migration under way in module globals.

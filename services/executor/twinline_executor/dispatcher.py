@@ -53,7 +53,7 @@ class Dispatcher:
         self._handing_over: dict[str, asyncio.Task[None]] = {}
         self._starting: set[str] = set()
         self._beats: dict[str, tuple[int, float]] = {}
-        self._has_beaten = False
+        self._beat_known = 0
         self._looked = time.monotonic()
         self._group = asyncio.TaskGroup()
         self._dispatching = False
@@ -197,14 +197,15 @@ class Dispatcher:
 
     async def _beat(self) -> None:
         """Say that we live, bury who does not, and follow exactly the runs that are ours."""
-        if not await asyncio.to_thread(self._owners.beat, self.replica) and self._has_beaten:
+        beat = await asyncio.to_thread(self._owners.beat, self.replica, self._beat_known)
+        if beat <= self._beat_known:
             self._release_all()
-        self._has_beaten = True
+        self._beat_known = beat
         self._note_beats(await asyncio.to_thread(self._owners.beats))
-        for replica, (beat, since) in list(self._beats.items()):
+        for replica, (last, since) in list(self._beats.items()):
             if time.monotonic() - since > self._settings.beat_limit:
                 log.warning("a replica is silent; its runs are taken over", extra={"replica": replica})
-                await asyncio.to_thread(self._owners.bury, replica, beat)
+                await asyncio.to_thread(self._owners.bury, replica, last)
         held = set(self._runs)
         await asyncio.to_thread(self._owners.claim, self.replica)
         owned = await asyncio.to_thread(self._owners.owned, self.replica)

@@ -26,7 +26,9 @@ _ENDED = telemetry.meter().create_counter("twinline.tasks.ended", "{task}", "Tas
 
 GATHER = 0.1
 """Seconds between two transactions while results keep coming: each costs the disk, and all else here, however few it
-holds. The last result of a run waits for nothing."""
+holds. The last result of a run waits for nothing, and nor does much output: its host may wait for it to be stored."""
+MUCH_OUTPUT = 512 << 10
+"""Bytes of one task. An agent sends at most twice as many before it hears that some are stored."""
 BATCH_TASKS = 4096
 BATCH_BYTES = 8 << 20
 STOPPING = 5.0
@@ -85,7 +87,7 @@ class Recorder:
             return
         self._arriving.pop(task.id, None)
         self._dirty[task.id] = task
-        if task.state in ENDED:
+        if task.state in ENDED and task.recorded_state not in ENDED:
             self._ended.setdefault(task.run, set()).add(task.id)
             if self._would_complete(task.run):
                 self._hurry.set()
@@ -105,6 +107,8 @@ class Recorder:
         if task.pending_bytes > before:
             self._grow(task.pending_bytes - before)
             self.note(task)
+            if task.pending_bytes >= MUCH_OUTPUT or self._bytes >= BATCH_BYTES:
+                self._hurry.set()
         return taken
 
     def note_run(self, run: ActiveRun) -> None:
@@ -113,7 +117,7 @@ class Recorder:
         self._wake()
 
     def release(self, run: ActiveRun) -> None:
-        """Store nothing more of this run, which was released, but what is stored already."""
+        """Forget what waits of a released run; what is being stored now is judged by `follows`."""
         for task in run.tasks.values():
             self._arriving.pop(task.id, None)
             self._dirty.pop(task.id, None)
@@ -138,8 +142,8 @@ class Recorder:
                 await self._work.wait()
                 self._work.clear()
                 while self._dirty or self._runs_to_close:
-                    await self._flush()
-                    if self._dirty:
+                    took_all = await self._flush()
+                    if self._dirty and took_all:
                         await self._gather()
                 self._idle.set()
         except asyncio.CancelledError:
@@ -178,8 +182,10 @@ class Recorder:
         elif self._bytes <= WAITING_BYTES // 2:
             self._room.set()
 
-    async def _flush(self) -> None:
+    async def _flush(self) -> bool:
+        """Store what there is now, or as much of it as one transaction takes; whether that was all."""
         drafts = self._take_batch()
+        took_all = not self._dirty
         if drafts:
             work = asyncio.ensure_future(self._store(drafts))
             try:
@@ -191,6 +197,7 @@ class Recorder:
                     self._leave_out(drafts)
                 raise
         await self._close_runs()
+        return took_all
 
     def _leave_out(self, drafts: Sequence[_Draft]) -> None:
         """Nothing more of these tasks is stored: what came later does not follow what is. Hosts have it all still."""
@@ -200,7 +207,7 @@ class Recorder:
 
     async def _store(self, drafts: Sequence[_Draft]) -> None:
         failures = 0
-        while drafts := self._ours(drafts):
+        while drafts := self._still_followed(drafts):
             try:
                 await asyncio.to_thread(self._complete, drafts)
                 lost = await asyncio.to_thread(self._record, drafts)
@@ -212,7 +219,7 @@ class Recorder:
                 self._after(drafts, lost)
                 return
 
-    def _ours(self, drafts: Sequence[_Draft]) -> list[_Draft]:
+    def _still_followed(self, drafts: Sequence[_Draft]) -> list[_Draft]:
         """Less those whose runs were released meanwhile. What their rows say now may be of who followed them since."""
         for draft in drafts:
             if draft.task.run.released:

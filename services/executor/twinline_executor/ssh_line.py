@@ -90,7 +90,7 @@ class SshLine:
         """Another replica follows it now, or nobody needs to."""
         if carrying := self._carried.pop(task.id, None):
             carrying.cancel()
-        if not task.settled:
+        if not task.settled or task.run.released:
             self._keepers.pop(task.id, None)
         if canceling := self._canceling.pop(task.id, None):
             canceling.cancel()

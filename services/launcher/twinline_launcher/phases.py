@@ -19,7 +19,7 @@ from twinline_launcher.turns import Turn
 
 log = logging.getLogger(__name__)
 
-ANSWER = 90.0
+ANSWER = 45.0
 """Seconds that a cloud may take to answer. Less than a look may take, so that the limit of a state is looked at too."""
 
 # The target of the machine before needs a moment to go; a name that stays taken belongs to somebody else.
@@ -171,7 +171,8 @@ class Phases:
     async def _follow_cloud(self, turn: Turn) -> bool:
         """Note what the cloud says of the machine, also that it vanished; False when it did."""
         # One that its cloud does not find may run all the same: it is gone when its cloud, told to end it, says so.
-        found = await self._found(turn) or await self._cloud(turn).terminate(turn.instance.id)
+        async with asyncio.timeout(ANSWER):
+            found = await self._found(turn) or await self._cloud(turn).terminate(turn.instance.id)
         if found.power is Power.GONE:
             await self._vanish(turn, found)
             return False

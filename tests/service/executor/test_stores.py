@@ -219,7 +219,7 @@ def test_only_the_runs_of_the_dead_are_claimed(engine: sa.Engine) -> None:
     new_run(engine)
     new_run(engine, 1, id="run-2", request_id="r2", owner="b")
     for replica in ("b", "c", "d"):
-        assert owners.beat(replica) is False
+        assert owners.beat(replica) == 1
     for replica in ("c", "d"):
         owners.claim(replica)
     assert (owners.owned("b"), owners.owned("c"), owners.owned("d")) == ({"run-2": False}, {"run-1": False}, {})
@@ -231,11 +231,21 @@ def test_a_replica_that_still_beats_is_not_buried(engine: sa.Engine) -> None:
     owners = OwnerStore(engine)
     owners.beat("a")
     seen = owners.beats()["a"]
-    assert owners.beat("a") is True
+    assert owners.beat("a", seen) == seen + 1
     owners.bury("a", seen)
     assert owners.beats() == {"a": seen + 1}
     owners.bury("a")
     assert owners.beats() == {}
+
+
+def test_a_replica_that_was_buried_hears_of_it_though_an_answer_is_lost(engine: sa.Engine) -> None:
+    owners = OwnerStore(engine)
+    known = owners.beat("a")
+    owners.bury("a")
+    owners.beat("a", known)  # the answer to this one is lost
+    again = owners.beat("a", known)
+    assert again < known
+    assert owners.beat("a", again) > again
 
 
 def test_a_learned_host_key_stays_for_the_address_it_was_learned_at(engine: sa.Engine) -> None:

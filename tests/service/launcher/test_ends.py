@@ -34,6 +34,8 @@ class Slow(Faulty):
         """It does not find machines that it has."""
         self.is_ending = False
         """It was told to end machines, and has not begun to."""
+        self.is_deaf = False
+        """It never answers who tells it to end machines."""
 
     async def launch(self, spec: LaunchSpec) -> Machine:
         await self._answers()
@@ -48,6 +50,8 @@ class Slow(Faulty):
 
     async def terminate(self, token: str) -> Machine:
         await self._answers()
+        if self.is_deaf:
+            await asyncio.Event().wait()
         if self.is_ending:
             return (await self._cloud.describe([token]))[token]
         return await super().terminate(token)
@@ -198,6 +202,18 @@ async def test_a_decommission_ends_in_time_whatever_keeps_its_cloud_from_telling
         monkeypatch.setattr(phases, "ANSWER", 0.2)
         machine.cloud.failure, machine.cloud.is_stuck = failure, failure is None
         assert await machine.look() is State.STRANDED_IN_DECOMMISSIONING
+
+
+async def test_a_decommission_ends_in_time_though_its_cloud_finds_no_machine_and_is_told_to_end_it_in_vain(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with asked(world, decommission_limit_v4=1e-6, limit_grace=0.0, decommission=["bye"]) as machine:
+        await machine.finish_boot()
+        await machine.launcher.terminate()
+        monkeypatch.setattr(phases, "ANSWER", 0.2)
+        machine.cloud.is_blind = machine.cloud.is_deaf = True
+        async with asyncio.timeout(20):
+            assert await machine.look() is State.STRANDED_IN_DECOMMISSIONING
 
 
 async def test_a_machine_that_its_cloud_does_not_find_is_not_gone_before_its_cloud_says_so(world: World) -> None:

@@ -112,9 +112,36 @@ async def test_results_gather_and_the_last_one_of_a_run_waits_for_nothing(
         for last in rest:
             assert RunStore(engine).task(second.id).state is State.PENDING
             end(last)
-        await recorder.settled(within=20)
-    counts = RunStore(engine).counts(["run-2"])["run-2"]
-    assert (counts, statements) == ({State.SUCCEEDED: count}, 2)
+        await eventually(lambda: RunStore(engine).counts(["run-2"])["run-2"] == {State.SUCCEEDED: count}, within=20)
+    assert statements == 2
+
+
+async def test_a_run_of_more_results_than_one_transaction_takes_waits_for_nothing(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder_module, "GATHER", 60.0)
+    monkeypatch.setattr(recorder_module, "BATCH_TASKS", 4)
+    async with recording(engine) as (recorder, _):
+        for task in many(engine, 10):
+            task.end(END)
+            recorder.note(task)
+        await eventually(lambda: RunStore(engine).counts(["run-2"])["run-2"] == {State.SUCCEEDED: 10}, within=20)
+
+
+async def test_much_output_waits_for_no_other(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorder_module, "GATHER", 60.0)
+    task, other = many(engine, 2)
+    loop, piece = asyncio.get_running_loop(), bytes(recorder_module.MUCH_OUTPUT)
+
+    async with recording(engine) as (recorder, _):
+
+        def storing(*call: Any) -> None:
+            if call[2].startswith("UPDATE tasks") and not other.pending_bytes:
+                loop.call_soon_threadsafe(recorder.note_output, other, 0, piece)  # while the first is being stored
+
+        sa.event.listen(engine, "before_cursor_execute", storing)
+        recorder.note_output(task, 0, piece)
+        await eventually(lambda: RunStore(engine).task(other.id).output_size == len(piece), within=20)
 
 
 async def test_a_task_that_goes_on_is_written_soon(engine: sa.Engine, task: ActiveTask) -> None:

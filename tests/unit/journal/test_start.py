@@ -91,6 +91,25 @@ async def test_a_delivery_that_was_cut_leaves_the_next_one_free(host: Host) -> N
     assert (await host.run(script)).exit_status == 0
 
 
+async def test_a_delivery_that_is_cut_takes_nothing_from_the_script_of_a_later_one(host: Host) -> None:
+    script = f"until [ -e '{host.folder}/go' ]; do sleep 0.05; done; echo here >file; cat file"
+    with host.popen(run_command("task-1")) as first:
+        assert first.stdin
+        first.stdin.write(framed(script)[:-10])
+        first.stdin.flush()
+        await eventually(lambda: host.file("work").exists())
+        with host.popen(run_command("task-1")) as second:
+            assert second.stdin
+            assert second.stdout
+            second.stdin.write(framed(script))
+            second.stdin.close()
+            await eventually(lambda: host.told().state is State.RUNNING)
+            first.stdin.close()
+            assert first.wait(20) != 0
+            (host.folder / "go").touch()
+            assert second.stdout.read() == b"here\n"
+
+
 async def test_a_delivery_whose_runner_was_killed_is_taken_over(host: Host) -> None:
     host.file("").mkdir(parents=True)
     host.file("script").write_text("echo half of a scr")

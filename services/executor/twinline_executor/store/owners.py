@@ -8,6 +8,8 @@ from twinline_executor.models import replicas, runs, tasks
 from twinline_executor.rows import Run, Task
 from twinline_executor.store.runs import run_columns, task_columns, to_run, to_task
 
+_FAR_BELOW = 1_000_000
+
 
 class OwnerStore:
     """Replicas and the runs they own."""
@@ -15,14 +17,19 @@ class OwnerStore:
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
 
-    def beat(self, replica: str) -> bool:
-        """Say that a replica lives; false when it had been taken for dead, or is new."""
+    def beat(self, replica: str, known: int = 0) -> int:
+        """Say that a replica lives; answer the number of this beat.
+
+        It is higher than `known`, the last one that the replica heard of, unless it was taken for dead since; also where
+        the answer to its first beat after that was lost.
+        """
+        grown = sa.update(replicas).where(replicas.c.id == replica).values(beat=replicas.c.beat + 1)
         with self._engine.begin() as connection:
-            grown = sa.update(replicas).where(replicas.c.id == replica).values(beat=replicas.c.beat + 1)
-            if connection.execute(grown).rowcount:
-                return True
-            connection.execute(sa.insert(replicas), {"id": replica, "beat": 1})
-            return False
+            number = connection.execute(grown.returning(replicas.c.beat)).scalar_one_or_none()
+            if number is None:
+                number = known - _FAR_BELOW if known else 1
+                connection.execute(sa.insert(replicas), {"id": replica, "beat": number})
+            return number
 
     def beats(self) -> dict[str, int]:
         """The beat of every replica."""
