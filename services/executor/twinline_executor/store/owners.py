@@ -20,7 +20,7 @@ class OwnerStore:
     def beat(self, replica: str, known: int = 0) -> int:
         """Say that a replica lives; answer the number of this beat.
 
-        It is higher than `known`, the last one that the replica heard of, unless it was taken for dead since; also where
+        It is higher than `known`, the last one that the replica heard of, unless it was taken for dead since; also when
         the answer to its first beat after that was lost.
         """
         grown = sa.update(replicas).where(replicas.c.id == replica).values(beat=replicas.c.beat + 1)
