@@ -12,8 +12,8 @@ import grpc.aio
 
 from tests.peers.authority import Certificates
 from tests.peers.eventually import eventually
+from tests.peers.ports import free_port
 from tests.peers.relay import Relay
-from tests.peers.sshd import free_port
 from twinline_kit.client import api_channel, mesh_channel
 
 

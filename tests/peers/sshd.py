@@ -9,7 +9,6 @@ import getpass
 import os
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -19,6 +18,7 @@ from pathlib import Path
 import asyncssh
 
 from tests.peers.eventually import eventually
+from tests.peers.ports import free_port
 
 CONFIG = """\
 ListenAddress 127.0.0.1
@@ -160,13 +160,6 @@ def _program() -> str:
     if found is None:
         raise RuntimeError("no sshd for tests: install openssh-server")
     return found
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @asynccontextmanager

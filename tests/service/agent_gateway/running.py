@@ -1,9 +1,7 @@
 """A real agent gateway on real ports."""
 
-import random
-import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,24 +10,12 @@ from google.protobuf.duration_pb2 import Duration
 
 from tests.peers.authority import Certificates
 from tests.peers.eventually import eventually
+from tests.peers.ports import free_port
 from tests.peers.serving import Served, serve
 from twinline.agent_gateway.v1 import fleet_pb2, fleet_pb2_grpc
 from twinline_agent_gateway import app
 from twinline_agent_gateway.settings import Settings
 from twinline_kit.ids import new_id
-
-
-def free_port() -> int:
-    """A port for an address that must be known before the server is there.
-
-    Taken from below the range that the kernel takes port 0 and outgoing connections from: a port of that range may
-    be somebody else's by the time it is used.
-    """
-    for port in random.sample(range(15_000, 32_000), 100):
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise RuntimeError("no free port between 15000 and 32000")
 
 
 def gateway_settings(

@@ -12,8 +12,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from google.protobuf.duration_pb2 import Duration
 
 from tests.peers.authority import Certificates
+from tests.peers.ports import free_port
 from tests.peers.serving import Served
-from tests.service.agent_gateway.running import Gateway, free_port, gateway_settings, running_gateway
+from tests.service.agent_gateway.running import Gateway, gateway_settings, running_gateway
 from twinline.agent_gateway.v1 import agents_pb2, agents_pb2_grpc, fleet_pb2
 from twinline_agent_gateway.errors import (
     AgentRevoked,

@@ -9,8 +9,8 @@ from typing import Any
 
 from tests.peers.authority import Certificates
 from tests.peers.eventually import eventually
+from tests.peers.ports import free_port
 from tests.peers.serving import Served
-from tests.peers.sshd import free_port
 from twinline.executor.v1 import runs_pb2, runs_pb2_grpc
 from twinline_kit.client import mesh_channel
 

@@ -8,7 +8,7 @@ from typing import Any
 import grpc.aio
 import pytest
 
-from tests.service.agent_gateway.running import free_port
+from tests.peers.ports import free_port
 from tests.unit.agent_gateway.routing import at_two, away, dispatched, told, wanted
 from twinline.agent_gateway.v1 import agents_pb2, fleet_pb2_grpc
 from twinline.agent_gateway.v1 import fleet_pb2 as pb
