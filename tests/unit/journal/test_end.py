@@ -164,6 +164,7 @@ async def test_a_task_accepted_before_a_reboot_is_not_started_after_it(host: Hos
 
 async def test_a_start_that_left_a_mark_and_no_process_is_unknown(host: Host) -> None:
     await host.run("true")
+    await eventually(lambda: host.processes() == [])  # its supervisor tidies up after the end
     host.file("exit").unlink()
     host.file("pid").write_text(host.file("pid").read_text().splitlines()[0] + "\n")
     assert (host.told().state, host.told().reason) == (State.INTERRUPTED, Reason.START_UNKNOWN)
