@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.peers.eventually import eventually
+from tests.peers.ports import free_port
 from twinline_suite.demo import processes
 
 TWINLINE = [sys.executable, "-m", "twinline_suite"]
@@ -77,7 +78,9 @@ class Suite:
 
     def start(self, *options: str) -> None:
         """Start it and wait until it answers: on the ports it had, or on free ones, unless `options` say more."""
-        command = [*TWINLINE, "up", "--home", str(self.home), *(options or ("--port", "0"))]
+        if not options and not (self.home / "ports.json").exists():
+            options = ("--port", str(free_port()), "--mesh-port", str(free_port()))
+        command = [*TWINLINE, "up", "--home", str(self.home), *options]
         with self.said.open("ab") as said:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
         asyncio.run(eventually(self._answers, within=START_LIMIT))

@@ -16,6 +16,7 @@ import grpc.aio
 import pytest
 
 from tests.peers.eventually import eventually
+from tests.peers.ports import free_port
 from tests.suite.running import environment, running, twinline
 from twinline_cli import home as client_home
 from twinline_kit.client import api_channel
@@ -74,9 +75,7 @@ def documented(home: Path) -> dict[str, str]:
 
 
 def free_addresses(count: int) -> list[str]:
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [f"127.0.0.1:{probe.getsockname()[1]}" for probe in probes]
+    return [f"127.0.0.1:{free_port()}" for _ in range(count)]
 
 
 @contextlib.contextmanager

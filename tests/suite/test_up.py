@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.peers.ports import free_port
 from tests.peers.postgres import Server
 from tests.suite.running import Suite, running, twinline
 from twinline_suite.demo import processes
@@ -40,7 +41,7 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
 
 
 def test_a_mesh_port_in_use_is_named_by_its_option(tmp_path: Path) -> None:
-    (api,) = _free_ports(1)
+    api = free_port()
     with socket.create_server(("127.0.0.1", 0)) as other:
         mesh = other.getsockname()[1]
         with opened(tmp_path / "home") as home:
@@ -53,7 +54,7 @@ def test_a_mesh_port_in_use_is_named_by_its_option(tmp_path: Path) -> None:
 
 
 def test_agents_find_a_suite_whose_api_moved_and_are_lost_when_the_mesh_does(tmp_path: Path, examples: Path) -> None:
-    api, mesh = _free_ports(2)
+    api, mesh = free_port(), free_port()
     with running(tmp_path / "home") as suite:
         suite.good("apply", "-f", examples / "catalog.yaml", "-f", examples / "site.yaml")
         suite.good("servers", "launch", "web-2", "--wait")
@@ -65,12 +66,6 @@ def test_agents_find_a_suite_whose_api_moved_and_are_lost_when_the_mesh_does(tmp
         suite.stop()
         suite.start("--mesh-port", str(mesh))
         assert re.search(rf"agents launched before know port \d+ and do not find {mesh}: ", suite.said.read_text())
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        probes = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [probe.getsockname()[1] for probe in probes]
 
 
 def test_the_home_is_named_for_the_next_terminal_though_this_one_knows_it(
