@@ -84,11 +84,8 @@ class Journal:
     def forget(self, task_id: str) -> None:
         """Let `sweep` drop an ended task. Raises JournalError for one that has not ended; an unknown one is fine."""
         state = self.status(task_id).state
-        folder = self._folder(task_id)
         if state in _ENDED:
-            for left in folder.glob("env*"):  # of a task that was interrupted before its start
-                left.unlink(missing_ok=True)
-            (folder / "forgotten").touch(mode=0o600)
+            (self._folder(task_id) / "forgotten").touch(mode=0o600)
         elif state is not State.ABSENT:
             raise JournalError(f"task {task_id} is {state}: cancel it first")
 

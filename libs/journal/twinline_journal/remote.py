@@ -15,6 +15,8 @@ _BOOT = (
     'shift;TWINLINE_RUNNER=$f;. "$f"'
 )
 
+_PARTS = ("lead", "supervise", "start", "keep")
+
 
 def run_command(task_id: str, offset: int = 0, *, marker: str = "") -> str:
     """Start the task framed on stdin, or find it, and follow it from byte `offset`.
@@ -63,7 +65,10 @@ def runner_name() -> str:
 
 @cache
 def _runner() -> bytes:
-    return files("twinline_journal").joinpath("runner.sh").read_bytes()
+    folder = files("twinline_journal") / "runner"
+    parts = [(folder / f"{part}.sh").read_bytes() for part in _PARTS]
+    lines = b"".join(parts).splitlines(keepends=True)
+    return b"".join(line for line in lines if line.strip() and not line.lstrip().startswith(b"#"))  # it travels often
 
 
 @cache

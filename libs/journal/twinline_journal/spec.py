@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 MAX_OUTPUT = 64 * 1024 * 1024
+SHORT = 1024
+"""Bytes of a script up to which it travels as a line of text. A shell reads one without another process, but slowly."""
 
 _TASK_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -56,22 +58,25 @@ class TaskSpec:
 
 
 def frame(spec: TaskSpec) -> bytes:
-    """Return what the runner reads on stdin: a line of limits, a line of environment, the script's bytes.
+    """Return what the runner reads on stdin: a line of limits, a line of environment, then the script.
 
-    The runner reads exactly that much, so stdin may stay open behind it.
+    That is a line, too, or where it is not short its bytes as they are; in place of their number a line has `-`. The
+    runner reads exactly that much, so stdin may stay open behind it.
     """
+    short = len(spec.script) <= SHORT
     timeout = "-" if spec.timeout is None else str(max(1, math.ceil(spec.timeout * 100)))
     words = (
         "twinline-task",
         "1",
         spec.task_id,
         spec.digest,
-        str(len(spec.script)),
+        "-" if short else str(len(spec.script)),
         timeout,
         str(math.ceil(spec.kill_after * 100)),
         str(spec.max_output),
     )
-    return " ".join(words).encode() + b"\n" + escape(_exports(spec.env)) + b"\n" + spec.script
+    script = escape(spec.script) + b"\n" if short else spec.script
+    return " ".join(words).encode() + b"\n" + escape(_exports(spec.env)) + b"\n" + script
 
 
 def escape(data: bytes) -> bytes:

@@ -123,7 +123,7 @@ def _marks(folder: Path) -> dict[str, list[str]] | None:
         if lines := text.splitlines():
             break
         sleep(0.01)
-    marks = {words[0]: words[1:] for words in map(str.split, lines) if len(words) == 4}
+    marks = {words[0]: words[1:] for words in map(str.split, lines) if len(words) >= 4}
     return marks if "supervisor" in marks else {}
 
 

@@ -200,10 +200,11 @@ async def test_a_waiting_task_is_canceled_at_once(fleet: Fleet) -> None:
 
 @asynccontextmanager
 async def slow_agent(fleet: Fleet, gate: Path) -> AsyncIterator[AgentProcess]:
-    """An agent on a host that takes no task in before `gate` is there: its mkfifo waits for it."""
-    slow = fleet.folder / "slow" / "mkfifo"
+    """An agent on a host that takes no task in before `gate` is there: its dd waits for it."""
+    slow = fleet.folder / "slow" / "dd"
     slow.parent.mkdir()
-    slow.write_text(f'#!/bin/sh\nuntil [ -e {gate} ]; do sleep 0.05; done\nexec {shutil.which("mkfifo")} "$@"\n')
+    wait = f"case $* in *of=task*) until [ -e {gate} ]; do sleep 0.05; done ;; esac"
+    slow.write_text(f'#!/bin/sh\n{wait}\nexec {shutil.which("dd")} "$@"\n')
     slow.chmod(0o700)
     async with fleet.agent() as agent:
         await agent.stop()

@@ -31,7 +31,6 @@ TOOLS = (
     "rmdir",
     "setsid",
     "sleep",
-    "tee",
 )
 
 

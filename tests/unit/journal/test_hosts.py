@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.peers.eventually import eventually
-from tests.unit.journal.host import Host, alive
-from twinline_journal import JournalError
+from tests.unit.journal.host import Host, alive, last_status
+from twinline_journal import JournalError, TaskSpec, frame, run_command
 
 
 @pytest.fixture(params=["dash", "bash", "busybox"])
@@ -44,7 +44,7 @@ async def test_perl_stands_in_for_setsid(bare: Host, tools: Path) -> None:
     assert [pid for pid in bare.output().split() if alive(int(pid))] == []
 
 
-@pytest.mark.parametrize("missing", [("setsid", "perl"), ("awk",), ("env",), ("mkfifo",), ("tee",)])
+@pytest.mark.parametrize("missing", [("setsid", "perl"), ("awk",), ("env",), ("cat",)])
 def test_a_host_that_cannot_keep_the_promise_refuses_before_the_start(
     bare: Host, tools: Path, missing: tuple[str, ...]
 ) -> None:
@@ -53,6 +53,18 @@ def test_a_host_that_cannot_keep_the_promise_refuses_before_the_start(
     with pytest.raises(JournalError, match="install"):
         bare.start("true")
     assert bare.kept() == []
+
+
+@pytest.mark.parametrize("bare", ["bash"], indirect=True)
+async def test_a_shell_that_keeps_here_documents_in_files_has_pipes_by_mkfifo(bare: Host, tools: Path) -> None:
+    bare.environ["BASH_COMPAT"] = "5.0"
+    answer = bare.remote(run_command("task-1"), frame(TaskSpec("task-1", b"echo $A; sleep 1; echo two", {"A": "one"})))
+    assert (answer.stdout, last_status(answer.stderr).exit_status) == (b"one\ntwo\n", 0)
+    assert not list(bare.file("").glob("pipe*"))
+    (tools / "mkfifo").unlink()
+    with pytest.raises(JournalError, match="cannot make a pipe"):
+        bare.start("true", "task-2")
+    assert bare.kept() == ["task-1"]
 
 
 @pytest.mark.parametrize("left", [b"", b"# half of a runner\n"])
@@ -67,7 +79,7 @@ async def test_what_must_outlive_a_power_cut_is_synced_to_the_disk(bare: Host, t
     calls = noted(tools, "dd")
     await bare.run("true")
     assert "dd of=task conv=fsync" in calls.read_text()
-    assert f"dd of=exit.{bare.supervisor()} conv=fsync" in calls.read_text()
+    assert "dd of=exit conv=fsync" in calls.read_text()
 
 
 def test_a_full_journal_of_many_tasks_is_made_smaller_by_few_processes(bare: Host, tools: Path) -> None:
@@ -120,7 +132,10 @@ async def dropped_for_room(host: Host) -> None:
         os.utime(host.file("", task_id), (then, then))
     host.journal.sweep(max_bytes=200_000)
     left = [sorted(path.name for path in host.file("", task_id).iterdir()) for task_id in ("task-old", "task-new")]
-    assert left == [["exit", "forgotten", "pid", "task"], ["exit", "forgotten", "output", "pid", "script", "task"]]
+    assert left == [
+        ["exit", "forgotten", "pid", "task"],
+        ["exit", "forgotten", "output", "pid", "script", "task", "work"],
+    ]
 
 
 @pytest.mark.parametrize("awk", [awk for awk in ("mawk", "gawk", "original-awk") if shutil.which(awk)])

@@ -63,7 +63,7 @@ async def test_a_script_whose_copier_was_killed_goes_on_and_its_output_says_that
     go = host.folder / "go"
     host.start(f"echo before; until [ -e '{go}' ]; do sleep 0.05; done; head -c 300000 /dev/zero; exit 4")
     await host.said(b"before")
-    (copier,) = [pid for pid in host.processes() if b"tee\0" in command_line(pid)]
+    (copier,) = [pid for pid in host.processes() if b"cat\0" in command_line(pid)]
     os.kill(copier, signal.SIGKILL)
     await eventually(lambda: not alive(copier))
     go.touch()

@@ -1,6 +1,7 @@
 """Values of the environment reach the script, and nobody else."""
 
 import stat
+import subprocess
 import threading
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import pytest
 
 from tests.peers.eventually import eventually
 from tests.unit.journal.host import Host, command_line, framed, pids
-from twinline_journal import Reason, TaskSpec, forget_command, frame, run_command
+from twinline_journal import TaskSpec, frame, run_command
+from twinline_journal.spec import SHORT
 
 VALUES = [
     "plain",
@@ -51,7 +53,7 @@ async def test_values_are_in_no_command_line_and_soon_in_no_file(host: Host) -> 
     done.set()
     watcher.join()
     assert seen == []
-    assert b"env" not in answer.stdout.split()
+    assert sorted(answer.stdout.split()) == [b"output", b"pid", b"script", b"task", b"work"]
     assert [path for path in host.root.rglob("*") if path.is_file() and b"hush-hush" in path.read_bytes()] == []
 
 
@@ -60,30 +62,6 @@ async def test_files_are_for_the_owner_alone_from_the_start(host: Host) -> None:
     await eventually(lambda: host.file("output").exists())
     modes = {path: stat.S_IMODE(path.stat().st_mode) & 0o077 for path in [host.root, *host.root.rglob("*")]}
     assert {path: mode for path, mode in modes.items() if mode} == {}
-
-
-async def test_the_values_of_a_task_canceled_before_its_start_are_gone_too(host: Host) -> None:
-    host.file("").mkdir(parents=True)
-    host.file("env").write_text("export SECRET='hush-hush'\n")
-    host.journal.cancel("task-1")
-    assert not host.file("env").exists()
-
-
-@pytest.mark.parametrize("how", ["forget", "forget by ssh", "sweep"])
-async def test_the_values_of_a_task_interrupted_before_its_start_go_too(host: Host, how: str) -> None:
-    host.file("").mkdir(parents=True)
-    host.file("task").write_text("task-1 0 - 1000 1000 an-earlier-boot\n")
-    host.file("env").write_text("export SECRET='hush-hush'\n")
-    assert host.told().reason is Reason.HOST_REBOOTED
-    match how:
-        case "forget":
-            host.journal.forget("task-1")
-        case "sweep":
-            host.journal.sweep()
-        case _:
-            host.remote(forget_command(["task-1"]))
-    assert not host.file("env").exists()
-    assert host.told().reason is Reason.HOST_REBOOTED
 
 
 async def test_the_runners_own_variables_stay_out(host: Host) -> None:
@@ -95,11 +73,21 @@ def test_values_stay_out_of_a_specs_text() -> None:
     assert "hush" not in repr(TaskSpec("task-1", b"", {"SECRET": "hush"}))
 
 
-def test_a_frame_is_text_up_to_the_script() -> None:
-    head, env, script = framed(b"\xff\n\x00").split(b"\n", 2)
+async def test_many_and_large_values_come_whole(host: Host) -> None:
+    values = {f"LARGE_{number}": f"{number}:" + "x" * 100_000 for number in range(5)}
+    script = "".join(f'printf %s "${name}" | cksum\n' for name in values)
+    host.journal.start(TaskSpec("task-1", script.encode(), values))
+    assert (await host.ended()).exit_status == 0
+    sums = [subprocess.run("cksum", input=value.encode(), capture_output=True, check=True) for value in values.values()]
+    assert host.output() == b"".join(each.stdout for each in sums)
+
+
+def test_a_frame_is_text_as_far_as_the_script_is_short() -> None:
+    assert framed(b"\xff\n\x00").split(b"\n", 2)[1:] == [b"", rb"\0377\0012\0000" + b"\n"]
+    script = b"\xff\n\x00" + bytes(SHORT)
+    head, env, text = framed(script).split(b"\n", 2)
     assert head.startswith(b"twinline-task 1 task-1 ")
-    assert env == b""
-    assert script == b"\xff\n\x00"
+    assert (env, text) == (b"", script)
 
 
 @pytest.mark.parametrize("name", ["", "1A", "A-B", "A=B", "A B", "UID", "PPID", "Ä"])
