@@ -16,7 +16,9 @@ log = logging.getLogger(__name__)
 
 CHANNELS = 8
 """Of one connection at once; OpenSSH allows 10 unless told otherwise."""
-FORGET_AFTER = 5.0
+LOOK_EVERY = 5.0
+FORGET_AFTER = 30.0
+"""Seconds that a host is not told what it may forget: by then it may be more, and telling costs it a session."""
 FORGET_AT_ONCE = 500
 COMMAND_TIMEOUT = 30.0
 PARTING = 2.0
@@ -39,6 +41,7 @@ class PooledConnection:
         self.retired = False
         """Whether it takes no new work, and is closed when nobody uses it any more."""
         self._forgettable: list[str] = []
+        self._forgettable_since = 0.0
 
     def serves(self, endpoint: Endpoint) -> bool:
         """Whether it is open, to the host that this endpoint pins."""
@@ -51,7 +54,18 @@ class PooledConnection:
 
     def forget(self, task_id: str) -> None:
         """All of this task is stored; its host shall drop it with the next message that is due."""
+        if not self._forgettable:
+            self._forgettable_since = time.monotonic()
         self._forgettable.append(task_id)
+
+    def has_been_idle(self, seconds: float) -> bool:
+        """Whether nobody has used it for so long."""
+        return not self.users and time.monotonic() - self.idle_since > seconds
+
+    def shall_forget(self) -> bool:
+        """Whether the host should be told by now."""
+        waited = bool(self._forgettable) and time.monotonic() - self._forgettable_since > FORGET_AFTER
+        return waited or len(self._forgettable) >= FORGET_AT_ONCE
 
     async def flush(self) -> None:
         """Tell the host what it may forget. It forgets by itself, only later, when this fails."""
@@ -89,7 +103,7 @@ class Connections:
         try:
             async with self._group:
                 while True:
-                    await asyncio.sleep(min(FORGET_AFTER, self._idle))
+                    await asyncio.sleep(min(LOOK_EVERY, self._idle))
                     await self._tidy()
         finally:
             everyone = [kept for some in self._kept.values() for kept in some]
@@ -230,11 +244,11 @@ class Connections:
         self._freed.set()
 
     async def _tidy(self) -> None:
-        now = time.monotonic()
         everyone = [kept for some in self._kept.values() for kept in some]
-        await asyncio.gather(*(kept.flush() for kept in everyone))
-        for kept in everyone:
-            if not kept.users and now - kept.idle_since > self._idle:
+        idle = [kept for kept in everyone if kept.has_been_idle(self._idle)]
+        await asyncio.gather(*(kept.flush() for kept in {*idle, *filter(PooledConnection.shall_forget, everyone)}))
+        for kept in idle:
+            if kept.has_been_idle(self._idle):  # nobody came back to it while its host was told
                 kept.connection.close()
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
+from typing import Any
 
 import asyncssh
 
@@ -40,6 +41,22 @@ class LineDown(Exception):
         self.passing = passing
 
 
+_NOTHING_OF_OUR_ACCOUNT: dict[str, Any] = {
+    "config": None,
+    "agent_path": None,
+    "x509_trusted_certs": None,
+    "x509_trusted_cert_paths": [],
+}
+# First what is cheapest on both sides, then all that asyncssh takes by default: old images have no better. Written out
+# here, for asyncssh would look for them among all it knows at every login.
+_OFFERED = asyncssh.SSHClientConnectionOptions(
+    kex_algs="^curve25519-sha256,curve25519-sha256@libssh.org", encryption_algs="^aes128-gcm@openssh.com",
+    **_NOTHING_OF_OUR_ACCOUNT,
+)  # fmt: skip
+_KEX = [algorithm.decode() for algorithm in _OFFERED.kex_algs]
+_CIPHERS = [algorithm.decode() for algorithm in _OFFERED.encryption_algs]
+
+
 class _Client(asyncssh.SSHClient):
     """Accepts the pinned host key, or any where none is pinned yet."""
 
@@ -65,11 +82,14 @@ async def log_in(
         raise _keys_say(error) from error
     try:
         pinned = asyncssh.import_public_key(endpoint.host_key) if endpoint.host_key else None
-        options = _options(endpoint, pair, pinned, connect_timeout, keepalive)
-        # Said twice: the options were made without the configuration of our account, and this would read it after all.
+        # A pinned key's kind goes first, and others stay allowed: only then does a changed host say what it has become.
+        host_keys = "^" + (b",".join(pinned.sig_algorithms).decode() if pinned else "ssh-ed25519")
         connection, _ = await asyncssh.create_connection(
             lambda: _Client(pinned.public_data if pinned else b""), endpoint.host, endpoint.port,
-            config=None, options=options,
+            username=endpoint.username, client_keys=[pair], known_hosts=([], [], []), server_host_key_algs=host_keys,
+            kex_algs=_KEX, encryption_algs=_CIPHERS, compression_algs=None, preferred_auth=["publickey"],
+            connect_timeout=connect_timeout, login_timeout=connect_timeout,
+            keepalive_interval=keepalive, keepalive_count_max=3, **_NOTHING_OF_OUR_ACCOUNT,
         )  # fmt: skip
     except (Error, OSError, asyncssh.Error, TimeoutError, ValueError) as error:
         raise _explain(endpoint, error, pair) from error
@@ -86,20 +106,6 @@ async def may_go_on(endpoint: Endpoint, signer: Signer) -> None:
     except Error as error:
         if is_refusal(error):  # nor do its own troubles
             raise _keys_say(error) from error
-
-
-def _options(
-    endpoint: Endpoint, pair: RemoteKeyPair, pinned: asyncssh.SSHKey | None, connect_timeout: float, keepalive: float
-) -> asyncssh.SSHClientConnectionOptions:
-    # First what is cheapest on both sides, then all that asyncssh takes by default: old images have no better.
-    # A pinned key's kind goes first too, and others stay allowed: only then does a changed host say what it has become.
-    host_keys = "^" + (b",".join(pinned.sig_algorithms).decode() if pinned else "ssh-ed25519")
-    return asyncssh.SSHClientConnectionOptions(
-        username=endpoint.username, client_keys=[pair], known_hosts=([], [], []), server_host_key_algs=host_keys,
-        config=None, agent_path=None, preferred_auth=["publickey"], connect_timeout=connect_timeout,
-        login_timeout=connect_timeout, keepalive_interval=keepalive, keepalive_count_max=3, compression_algs=None,
-        kex_algs="^curve25519-sha256,curve25519-sha256@libssh.org", encryption_algs="^aes128-gcm@openssh.com",
-    )  # fmt: skip
 
 
 def _keys_say(error: Error) -> LineDown:

@@ -11,6 +11,7 @@ from tests.peers.sshd import Sshd
 from tests.service.executor.conftest import Executor, Run, Start, Task
 from twinline.executor.v1 import runs_pb2, targets_pb2
 from twinline.keys.v1 import cloud_keys_pb2, cloud_keys_pb2_grpc
+from twinline_executor import ssh_connections
 
 
 async def test_a_script_succeeds_and_its_output_is_kept(executor: Executor, host: Sshd) -> None:
@@ -191,3 +192,16 @@ async def test_a_host_may_forget_what_is_stored(start_executor: Start, host: Ssh
         await executor.add_host(host)
         task = await executor.run("echo kept", "web-1")
         await eventually((host.journal(task.id) / "forgotten").exists)
+
+
+async def test_a_host_that_is_never_idle_may_forget_too(
+    start_executor: Start, host: Sshd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh_connections, "LOOK_EVERY", 0.1)
+    monkeypatch.setattr(ssh_connections, "FORGET_AFTER", 0.3)
+    async with start_executor() as executor:
+        await executor.add_host(host)
+        other = await executor.start("sleep 60", "web-1")
+        task = await executor.run("echo kept", "web-1")
+        await eventually((host.journal(task.id) / "forgotten").exists)
+        assert (await executor.task(other.id)).state in (Task.STATE_DELIVERED, Task.STATE_RUNNING)

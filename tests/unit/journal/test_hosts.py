@@ -11,7 +11,7 @@ import pytest
 
 from tests.peers.eventually import eventually
 from tests.unit.journal.host import Host, alive, last_status
-from twinline_journal import JournalError, TaskSpec, frame, run_command
+from twinline_journal import JournalError, State, TaskSpec, frame, run_command
 
 
 @pytest.fixture(params=["dash", "bash", "busybox"])
@@ -44,7 +44,7 @@ async def test_perl_stands_in_for_setsid(bare: Host, tools: Path) -> None:
     assert [pid for pid in bare.output().split() if alive(int(pid))] == []
 
 
-@pytest.mark.parametrize("missing", [("setsid", "perl"), ("awk",), ("env",), ("cat",)])
+@pytest.mark.parametrize("missing", [("setsid", "perl"), ("awk",), ("env",), ("cat",), ("date",)])
 def test_a_host_that_cannot_keep_the_promise_refuses_before_the_start(
     bare: Host, tools: Path, missing: tuple[str, ...]
 ) -> None:
@@ -53,6 +53,17 @@ def test_a_host_that_cannot_keep_the_promise_refuses_before_the_start(
     with pytest.raises(JournalError, match="install"):
         bare.start("true")
     assert bare.kept() == []
+
+
+async def test_a_script_that_could_not_be_started_has_no_times(bare: Host, tools: Path) -> None:
+    awk = (tools / "awk").readlink()
+    (tools / "awk").unlink()
+    (tools / "awk").write_text(f'#!/bin/sh\nrm -f pid; mkdir pid; exec {awk} "$@"\n')
+    (tools / "awk").chmod(0o755)
+    bare.start("echo ran")
+    await eventually(lambda: bare.journal.status("task-1").state is State.FINISHED)
+    ended = bare.told()
+    assert (ended.exit_status, ended.started, ended.ended, bare.output()) == (126, None, None, b"")
 
 
 @pytest.mark.parametrize("bare", ["bash"], indirect=True)

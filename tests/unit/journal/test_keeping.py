@@ -139,13 +139,21 @@ async def test_what_a_script_puts_in_the_place_of_a_file_holds_nobody_up(host: H
     assert (await host.run("echo other", "task-2")).output_size == 6
 
 
-async def test_a_host_reached_by_ssh_sweeps_by_itself(host: Host) -> None:
+async def test_a_host_reached_by_ssh_sweeps_by_itself_once_an_hour(host: Host) -> None:
     for number in (1, 2):
         await host.run("true", f"task-{number}")
         host.remote(forget_command([f"task-{number}"]))
     age(host, "task-1", 9 * DAY)
     host.remote(forget_command([]))
-    assert (host.told("task-1").state, host.told("task-2").state) == (State.ABSENT, State.FINISHED)
+    assert (host.told("task-1").state, host.told("task-2").state) == (State.FINISHED, State.FINISHED)
+    boot, clock = (host.root / "swept").read_text().split()
+    for earlier in (f"{boot} {int(clock) - 360_000}\n", f"another-boot {clock}\n", f"{boot} abc\n", f"{boot}"):
+        await host.run("true", "task-1")
+        host.remote(forget_command(["task-1"]))
+        age(host, "task-1", 9 * DAY)
+        (host.root / "swept").write_text(earlier)
+        host.remote(forget_command([]))
+        assert (host.told("task-1").state, host.told("task-2").state) == (State.ABSENT, State.FINISHED)
 
 
 @pytest.mark.parametrize("garbage", [b"reason\xff= status\n", b"done\n", b"reason=exited status=x size=\n"])

@@ -29,7 +29,18 @@ forget() {
         look
         case $state in finished | interrupted) create forgotten '' ;; *) say ;; esac
     done
-    sweep 1048576
+    lately || sweep 1048576
+}
+
+# Whether this host swept within an hour: it asks most of a forgetting. Else it does now.
+lately() {
+    boot= swept=
+    read_boot; read_clock
+    if plain "$root/swept"; then read -r boot swept <"$root/swept"; fi
+    case $swept in '' | *[!0-9]*) boot= ;; esac
+    [ "$boot" = "$host_boot" ] && [ $((clock - swept)) -lt 360000 ] && return
+    echo "$host_boot $clock" >"$root/swept"
+    return 1
 }
 
 # Forgotten journals stay a week, so that a late second delivery finds them; when all together hold more than so many

@@ -58,12 +58,12 @@ start() {
     fi
     { [ "$verb" = start ] || open_bell; } && open_pipe || discard "cannot make a pipe in $dir: its file system has none"
     receive
-    # Both by one process. What comes last has a group of its own, by which it can be ended.
-    env=$(printf '%b\n' "$env"; command -v setsid || command -v perl) group=${env##*$newline}
-    case $group in */perl) group="$group -MPOSIX -e 'setsid;exec@ARGV'" ;; esac
+    # Both by one process. The script gets a group of its own, by which it can be ended.
+    env=$(printf '%b\n' "$env"; command -v setsid || command -v perl) group=${env##*$newline} options=
+    case $group in */perl) options="-MPOSIX -e 'setsid;exec@ARGV'" ;; esac
     exec 6<<EOF
 ${env%$newline*}
-exec 6<&-; exec $group "\$@"
+exec 6<&-; exec "$group" $options "\$@"
 EOF
     detached supervise "$id" "$suffix"
     exec 4<&- 5>&- 6<&-
@@ -71,7 +71,7 @@ EOF
 }
 
 find_tools() {
-    for tool in awk cat env id; do command -v $tool >/dev/null || die "no $tool on this host: install it"; done
+    for tool in awk cat date env id; do command -v $tool >/dev/null || die "no $tool on this host: install it"; done
     command -v setsid >/dev/null || command -v perl >/dev/null ||
         die 'no setsid and no perl on this host: install util-linux'
 }
@@ -96,7 +96,7 @@ settled() {
 receive() {
     if [ "$bytes" = - ]; then
         IFS= read -r text || discard "script of $id came incomplete: send it again"
-        printf %b "$text" >"script$suffix" || discard "cannot write $dir/script"
+        { printf %b "$text" >"script$suffix"; } 2>/dev/null || discard "cannot write $dir/script"
     else
         head -c "$bytes" >"script$suffix"
         file_size "script$suffix"

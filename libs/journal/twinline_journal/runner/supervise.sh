@@ -151,7 +151,8 @@ drain() { cat <&4 >/dev/null 2>&1 4<&- 7>&- 9>&- & }
 conclude() {
     reason=exited
     [ "$2" = 0 ] || reason=signaled
-    read_pid; read_clock; add "$began" $((clock - began_at))
+    read_pid; read_clock; sum=
+    [ -z "$began" ] || add "$began" $((clock - began_at))
     [ ! -e stop ] || { plain stop && read -r reason <stop || reason=canceled; wait_for_group; }
     kill "$watchdog" 2>/dev/null
     wait "$watchdog"
