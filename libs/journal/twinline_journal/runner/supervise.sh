@@ -56,8 +56,9 @@ claim() { since $$; read_boot; create pid "supervisor $$ $since $host_boot"; }
 # The script writes to a pipe (5), not to `output` itself, which `> /dev/stderr` in a script would empty. The copier takes
 # it from there (4) and only ever appends (7). 6 holds the values of the environment, 9 rings for who follows.
 supervise() {
-    read_task && claim || exit
-    exec 7>>output
+    read_task || exit
+    exec 7>>output              # where there is no room for it, nothing is claimed, and the next delivery starts it
+    claim || exit
     cat <&4 >&7 2>/dev/null 4<&- 5>&- 6<&- 7>&- 9>&- &
     copier=$!
     since "$copier"; copier_since=$since
