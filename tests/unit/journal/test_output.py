@@ -71,6 +71,20 @@ async def test_a_script_whose_copier_was_killed_goes_on_and_its_output_says_that
     assert (status.exit_status, status.truncated, host.output()) == (4, True, b"before\n")
 
 
+async def test_what_a_script_leaves_running_outlives_a_copier_that_was_killed(host: Host) -> None:
+    go, later, done = host.folder / "go", host.folder / "later", host.folder / "done"
+    child = f"(until [ -e '{later}' ]; do sleep 0.05; done; seq 1 100000; touch '{done}') &"
+    host.start(f"{child} echo before; until [ -e '{go}' ]; do sleep 0.01; done")
+    await host.said(b"before")
+    (copier,) = [pid for pid in host.processes() if b"cat\0" in command_line(pid)]
+    os.kill(copier, signal.SIGKILL)
+    go.touch()
+    assert (await host.ended()).truncated
+    later.touch()
+    await eventually(done.exists)
+    await eventually(lambda: host.processes() == [])
+
+
 @pytest.mark.skipif(not MAY_MOUNT, reason="this account may not mount a small disk")
 def test_a_script_on_a_full_disk_goes_on_and_its_output_says_that_it_is_cut(host: Host) -> None:
     host.root.mkdir()

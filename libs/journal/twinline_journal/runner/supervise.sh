@@ -144,7 +144,7 @@ finish_copy() {
         [ "$mode" != S ] || { drain; kill "$copier"; wait "$copier"; return; }
         nap 1
     done
-    wait "$copier" || lost=1
+    wait "$copier" || { lost=1; drain; }
 }
 
 drain() { cat <&4 >/dev/null 2>&1 4<&- 7>&- 9>&- & }
