@@ -236,7 +236,7 @@ class ActiveTask:
     def interrupted(self, why: Reason | None) -> None:
         """Its host's journal will never know how it ended."""
         self.accepted = True
-        self.happen(Event.INTERRUPT, *INTERRUPTIONS[why])
+        self.happen(Event.INTERRUPT, *INTERRUPTIONS.get(why, INTERRUPTIONS[None]))
 
     def ended_short(self) -> None:
         """Its host's journal says that it ended, and gives less output than it promises: borne a few times only."""

@@ -171,7 +171,7 @@ class AgentLine:
             strangers: list[tuple[str, str]] = []
             for heard in response.reports:
                 for report in heard.reports:
-                    if not self._hear(heard.agent_id, report):
+                    if not self._heard(heard.agent_id, report):
                         strangers.append((heard.agent_id, report.task_id))
             for presence in response.presence:
                 for task in self._by_agent.get(presence.agent_id, {}).values():
@@ -183,6 +183,14 @@ class AgentLine:
             await self._recorder.room()
 
     # --- up ---
+
+    def _heard(self, agent_id: str, report: agents_pb2.TaskReport) -> bool:
+        """Whether the task is followed here. A report that fails is one agent's, and the stream is everybody's."""
+        try:
+            return self._hear(agent_id, report)
+        except Exception:
+            log.exception("report left out, as it failed", extra={"agent": agent_id, "task": report.task_id})
+            return True
 
     def _hear(self, agent_id: str, report: agents_pb2.TaskReport) -> bool:
         """Take in what an agent says. False when the task is not one that is followed here."""

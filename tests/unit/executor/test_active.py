@@ -2,6 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from twinline_executor.active import ActiveRun, ActiveTask, End
 from twinline_executor.rows import Run, Task
 from twinline_executor.states import Line, State
@@ -75,6 +77,13 @@ def test_the_beginning_of_a_secret_shows_only_where_the_script_itself_ended_its_
     assert left_of(cut, Reason.TIMED_OUT, 15) == masked
     assert left_of(cut, Reason.CANCELED) == masked
     assert left_of(cut, Reason.PROCESS_GONE) == masked
+
+
+@pytest.mark.parametrize("reason", [Reason.EXITED, Reason.SIGNALED, Reason.TIMED_OUT, Reason.CANCELED])
+def test_a_host_that_calls_an_end_the_reason_why_none_is_known_has_said_no_reason(reason: Reason) -> None:
+    task = adopted(timedelta(minutes=1))
+    task.interrupted(reason)
+    assert (task.state, task.reason) == (State.UNKNOWN, "END_UNKNOWN")
 
 
 def test_what_started_before_it_could_be_withdrawn_ends_as_it_ends() -> None:

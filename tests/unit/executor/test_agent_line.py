@@ -12,6 +12,7 @@ import pytest
 
 from tests.peers.eventually import eventually
 from twinline.agent_gateway.v1 import agents_pb2, fleet_pb2, fleet_pb2_grpc
+from twinline_executor import active
 from twinline_executor.active import ActiveRun, ActiveTask
 from twinline_executor.agent_line import TICK, AgentLine
 from twinline_executor.changes import Changes
@@ -111,6 +112,16 @@ async def test_an_unreadable_journal_ends_a_task_whatever_output_it_promises(lin
     )
     task = await told(line, gateway, ("agent-1", unreadable))
     assert (task.state, task.reason, task.received) == (State.UNKNOWN, "JOURNAL_UNREADABLE", 5)
+
+
+async def test_a_report_that_fails_cuts_off_nobody(
+    line: AgentLine, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(active, "INTERRUPTIONS", {})
+    interrupted = Report(task_id="task-1", state=Report.STATE_INTERRUPTED, end=Report.END_PROCESS_GONE)
+    task = await told(line, gateway, ("agent-1", interrupted), ("agent-1", finished(3)))
+    assert (task.state, task.exit_status) == (State.FAILED, 3)
+    assert [request.HasField("hello") for request in gateway.requests].count(True) == 1
 
 
 @pytest.mark.parametrize(("noted", "told"), [(1000, 1000), (None, 64 << 20)])
