@@ -269,11 +269,11 @@ class ActiveTask:
     def rejected(self, message: str) -> None:
         """Its host, or somebody on the way to it, could not take it in."""
         verdict = Verdict(Event.REFUSE, TaskReason.AGENT_REJECTED, message or "the agent could not take the task in")
-        if not self.startable():
+        if self.accepted:
+            self.unclaimed = False  # whether its host has it still is asked before it is delivered again
+        elif not self.startable():
             # It was only asked about, or withdrawn: no room for that says nothing of what was sent before.
             self.out_of_reach(verdict.reason, verdict.message, unknown_after=math.inf)
-        elif self.accepted:
-            self.happen(Event.INTERRUPT, verdict.reason, verdict.message)
         elif self.offers <= 1:
             self.happen(*verdict)
         else:

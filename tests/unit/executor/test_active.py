@@ -110,6 +110,16 @@ def test_a_rejection_of_a_second_delivery_says_nothing_of_the_first() -> None:
     assert (task.state, task.reason, task.message) == (State.REFUSED, "AGENT_REJECTED", "too many wait")
 
 
+def test_what_is_on_its_host_is_asked_about_when_another_delivery_of_it_is_rejected() -> None:
+    task = adopted(timedelta(minutes=1))
+    task.is_on_host(None, running=False)
+    task.unclaimed = True
+    task.rejected("too many wait")
+    assert (task.state, task.settled, task.startable()) == (State.DELIVERED, False, False)
+    task.absent()
+    assert (task.state, task.reason) == (State.UNKNOWN, "JOURNAL_LOST")
+
+
 def test_what_was_not_delivered_before_its_run_was_refused_is_refused_too() -> None:
     task = adopted(timedelta(minutes=1))
     task.run.refusal = ("CREDENTIAL_NOT_FOUND", "no credential P")

@@ -12,7 +12,7 @@ import pytest
 
 from tests.peers.eventually import eventually
 from twinline.agent_gateway.v1 import agents_pb2, fleet_pb2, fleet_pb2_grpc
-from twinline_executor import active
+from twinline_executor import active, agent_line
 from twinline_executor.active import ActiveRun, ActiveTask
 from twinline_executor.agent_line import TICK, AgentLine
 from twinline_executor.changes import Changes
@@ -151,6 +151,19 @@ async def test_no_room_for_a_withdrawal_is_no_promise_that_nothing_starts(line: 
     assert not task.settled
     gateway.always = [("agent-1", finished(3))]  # what was sent in time
     await eventually(lambda: task.state is State.FAILED)
+
+
+async def test_no_room_for_another_delivery_does_not_end_what_is_on_its_host(
+    line: AgentLine, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_line, "UNCLAIMED", 0.0)
+    task = new_task()
+    gateway.reports.append(("agent-1", Report(task_id="task-1", state=Report.STATE_ACCEPTED)))
+    line.carry([task])
+    await eventually(lambda: stated(gateway, "task-1") == [True, True])
+    gateway.reports += [("agent-1", REJECTED), ("agent-1", finished(3))]
+    await eventually(lambda: task.settled)
+    assert (task.state, task.exit_status) == (State.FAILED, 3)
 
 
 def acknowledged(gateway: Gateway) -> list[tuple[str, int, bool]]:
