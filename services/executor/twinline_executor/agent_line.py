@@ -112,10 +112,10 @@ class AgentLine:
         elif task.id in self._wanted:
             self._outbox.state(task)
 
-    def stored(self, task: ActiveTask) -> None:
-        """All that is known of the task is in the database: acknowledge it."""
-        self._outbox.acknowledge(task)
-        if task.settled:
+    def stored(self, task: ActiveTask, settled: bool) -> None:
+        """What was known of the task is in the database, with its end or not: acknowledge it."""
+        self._outbox.acknowledge(task, settled)
+        if settled:
             self.drop(task)
 
     def drop(self, task: ActiveTask) -> None:

@@ -171,10 +171,10 @@ class Dispatcher:
                 task.cancel = True
                 (self._agents if task.line is Line.AGENT else self._ssh).cancel(task)
 
-    def _stored(self, task: ActiveTask) -> None:
+    def _stored(self, task: ActiveTask, settled: bool) -> None:
         if task.run.released:
             return
-        (self._agents if task.line is Line.AGENT else self._ssh).stored(task)
+        (self._agents if task.line is Line.AGENT else self._ssh).stored(task, settled)
 
     def _lost(self, task: ActiveTask) -> None:
         """This task is somebody else's by now: whatever is known of its run is read anew, if it is still ours."""

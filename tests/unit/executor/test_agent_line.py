@@ -12,7 +12,7 @@ import pytest
 
 from tests.peers.eventually import eventually
 from twinline.agent_gateway.v1 import agents_pb2, fleet_pb2, fleet_pb2_grpc
-from twinline_executor import active, agent_line
+from twinline_executor import active, agent_line, agent_outbox
 from twinline_executor.active import ActiveRun, ActiveTask
 from twinline_executor.agent_line import TICK, AgentLine
 from twinline_executor.changes import Changes
@@ -185,8 +185,20 @@ async def test_only_what_is_stored_is_acknowledged(line: AgentLine, gateway: Gat
     await eventually(lambda: task.received == 6)
     assert acknowledged(gateway) == []
     task.stored, task.pending_bytes = 4, 2
-    line.stored(task)
+    line.stored(task, False)
     await eventually(lambda: acknowledged(gateway) == [("task-1", 4, False)])
+
+
+async def test_the_last_word_on_a_task_is_said_once_its_end_is_stored(
+    line: AgentLine, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_outbox, "LAZY", 0.0)
+    task = await told(line, gateway, ("agent-1", finished(0)))
+    task.stored = 4
+    line.stored(task, False)
+    await eventually(lambda: acknowledged(gateway) == [("task-1", 4, False)])
+    line.stored(task, True)
+    await eventually(lambda: acknowledged(gateway)[1:] == [("task-1", 4, True)])
 
 
 async def test_what_nobody_answers_is_stated_again(line: AgentLine, gateway: Gateway) -> None:
