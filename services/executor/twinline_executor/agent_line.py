@@ -262,7 +262,12 @@ class AgentLine:
     async def _answer_strangers(self, strangers: list[tuple[str, str]]) -> None:
         """An agent still holds tasks that were settled before: let it forget them."""
         agents = {task_id: agent_id for agent_id, task_id in strangers}
-        for row in await asyncio.to_thread(self._runs.tasks_by_id, list(agents)):
+        try:
+            rows = await asyncio.to_thread(self._runs.tasks_by_id, list(agents))
+        except Exception:
+            log.exception("tasks that agents still hold not looked up", extra={"tasks": len(agents)})
+            return  # what nobody lets them forget goes by age
+        for row in rows:
             if row.settled and row.agent_id == agents[row.id]:
                 self._outbox.let_forget(row.agent_id, row.id, row.output_size)
 

@@ -124,6 +124,15 @@ async def test_a_report_that_fails_cuts_off_nobody(
     assert [request.HasField("hello") for request in gateway.requests].count(True) == 1
 
 
+async def test_what_agents_still_hold_cuts_off_nobody_when_it_cannot_be_looked_up(
+    line: AgentLine, gateway: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    held = Report(task_id="task-0", state=Report.STATE_FINISHED, end=Report.END_EXITED)
+    task = await told(line, gateway, ("agent-1", held), ("agent-1", finished(3)))
+    assert (task.state, task.exit_status) == (State.FAILED, 3)
+    assert "tasks that agents still hold not looked up" in caplog.text  # as the database has no tables
+
+
 @pytest.mark.parametrize(("noted", "told"), [(1000, 1000), (None, 64 << 20)])
 async def test_a_delivery_has_the_limit_of_output_that_its_run_was_started_with(
     line: AgentLine, gateway: Gateway, noted: int | None, told: int
