@@ -25,6 +25,9 @@ _TOO_LATE = "the host did not take the task in before the time to reach hosts wa
 SURELY_KEPT = 6 * 86400.0
 """Seconds after which a host may have dropped a task's journal: it keeps them for a week."""
 
+YEAR_3000 = 32503680000.0
+"""Seconds since the epoch. Not every reader of a time knows what comes long after it."""
+
 SHORT_AT_MOST = 3
 """Times in a row that the journal of an ended task may give less output than it promises, and no more than before."""
 
@@ -315,7 +318,4 @@ class ActiveTask:
 
 def host_time(seconds: float | None) -> datetime | None:
     """A host's clock reading, seconds since the epoch, as a time; None when it makes no sense."""
-    try:
-        return datetime.fromtimestamp(seconds, UTC) if seconds else None
-    except (OverflowError, ValueError, OSError):
-        return None
+    return datetime.fromtimestamp(seconds, UTC) if seconds and 0 < seconds < YEAR_3000 else None

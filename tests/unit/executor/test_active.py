@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from twinline_executor.active import ActiveRun, ActiveTask, End
+from twinline_executor.active import ActiveRun, ActiveTask, End, host_time
 from twinline_executor.rows import Run, Task
 from twinline_executor.states import Line, State
 from twinline_journal import Reason
@@ -126,3 +126,12 @@ def test_what_was_not_delivered_before_its_run_was_refused_is_refused_too() -> N
     task.absent()
     task.end(WITHDRAWN)
     assert (task.state, task.reason) == (State.REFUSED, "CREDENTIAL_NOT_FOUND")
+
+
+@pytest.mark.parametrize("seconds", [None, 0.0, -62135596800.0, 253402300799.0, 1e300, float("inf"), float("nan")])
+def test_a_clock_that_makes_no_sense_tells_no_time(seconds: float | None) -> None:
+    assert host_time(seconds) is None
+
+
+def test_a_clock_that_was_never_set_tells_its_time() -> None:
+    assert host_time(1.5) == datetime(1970, 1, 1, 0, 0, 1, 500000, UTC)
