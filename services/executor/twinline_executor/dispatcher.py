@@ -213,7 +213,10 @@ class Dispatcher:
             if run := self._runs.get(run_id):
                 self._release(run)
         for run_id in owned.keys() - self._runs.keys() - self._starting:
-            await self._adopt(run_id)
+            try:
+                await self._adopt(run_id)
+            except Exception:
+                log.exception("a run could not be taken over, will retry", extra={"run": run_id})
 
     def _release_all(self) -> None:
         """We were taken for dead: whatever we follow may have been another's meanwhile, also if it is ours again."""

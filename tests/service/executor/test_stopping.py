@@ -99,6 +99,24 @@ async def test_a_run_that_another_takes_over_meanwhile_is_not_delivered(
         engine.dispose()
 
 
+async def test_a_run_that_cannot_be_read_keeps_no_other_from_being_followed(
+    start_executor: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = migrated(url := f"sqlite:///{tmp_path / 'spoilt.db'}")
+    numbers = range(1, 10)
+    for number in numbers:
+        leave_run(url, owner="a", number=number)
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE tasks SET create_time = 'spoilt' WHERE id = 'task-5'"))
+    async with start_executor(url, replica="a") as executor:
+        for number in numbers:
+            if number != 5:
+                assert (await executor.ended(f"run-{number}")).state == Run.STATE_FAILED  # there is no target
+        await beaten(engine, times=2)
+    assert "step failed" not in caplog.text
+    engine.dispose()
+
+
 @pytest.mark.parametrize("takes_over", [taken_over, taken_over_unnoticed])
 async def test_a_run_that_was_another_s_meanwhile_is_not_told_of_by_who_had_it_before(
     start_executor: Start,
