@@ -238,8 +238,8 @@ class Dispatcher:
 
     async def _adopt(self, run_id: str) -> None:
         run, rows = await asyncio.to_thread(self._owners.open_run, run_id)
-        if run_id in self._runs or run_id in self._starting:
-            return
+        if run.owner != self.replica or run_id in self._runs or run_id in self._starting:
+            return  # it is another's by now, or is followed already
         log.info("following a run that was left", extra={"run": run_id, "tasks": len(rows)})
         age = (self._clock() - run.create_time).total_seconds()
         self._follow(run, rows, adopted=True, deadline=time.monotonic() + run.reach_timeout - age)

@@ -117,6 +117,35 @@ async def test_a_run_that_cannot_be_read_keeps_no_other_from_being_followed(
     engine.dispose()
 
 
+async def test_a_run_that_another_takes_over_just_before_it_is_read_is_not_followed(
+    start_executor: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    engine = migrated(url := f"sqlite:///{tmp_path / 'read.db'}")
+
+    def given_first(connection: sa.Connection, cursor: object, statement: str, parameters: object, *_: object) -> None:
+        if statement.startswith("SELECT") and "WHERE runs.id =" in statement and parameters == ("run-1",):
+            given(engine, "run-1", to="b")
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", given_first)
+    try:
+        async with start_executor(url, replica="a", beat_limit=60.0):
+            leave_run(url, owner="a")
+            await eventually(lambda: "run-1" in OwnerStore(engine).owned("b"))
+            leave_run(url, owner="a", number=2)
+            await eventually(lambda: "run-2" in followed(caplog))
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", given_first)
+    assert followed(caplog) == ["run-2"]
+    engine.dispose()
+
+
+def followed(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The runs that a replica has begun to follow as they were left to it."""
+    records = [record for record in caplog.records if record.message == "following a run that was left"]
+    return [getattr(record, "run", "") for record in records]
+
+
 @pytest.mark.parametrize("takes_over", [taken_over, taken_over_unnoticed])
 async def test_a_run_that_was_another_s_meanwhile_is_not_told_of_by_who_had_it_before(
     start_executor: Start,
