@@ -92,7 +92,10 @@ class Dispatcher:
     async def _leave(self) -> None:
         """Have our runs taken over at once. The last thing we do."""
         await asyncio.to_thread(self._heart.shutdown)  # a beat that comes later would enter us again
-        await asyncio.to_thread(self._owners.bury, self.replica)
+        try:
+            await asyncio.to_thread(self._owners.bury, self.replica)
+        except Exception:
+            log.exception("this replica could not take its leave; the others bury it once it is silent for long")
 
     # --- runs of this replica ---
 

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import psycopg
@@ -113,6 +114,16 @@ async def test_a_replica_beats_again_soon_after_its_database_is_back(
         with away(engine, "replicas"):
             await eventually(lambda: failures() > 5, within=30)
         await beats_again(OwnerStore(engine), "b", times=1, within=3.0)
+
+
+async def test_a_replica_that_stops_while_the_database_is_away_ends_as_others_do(
+    start_executor: Start, shared_database: str, engine: sa.Engine
+) -> None:
+    with ExitStack() as until_it_ended:
+        async with start_executor(shared_database, replica="b"):
+            await beats_again(OwnerStore(engine), "b", times=1)
+            until_it_ended.enter_context(away(engine, "replicas"))
+    assert OwnerStore(engine).beats().keys() == {"b"}
 
 
 async def test_a_replica_beats_on_while_more_calls_than_it_has_threads_wait_for_the_database(
