@@ -231,7 +231,10 @@ def _open_postgresql(url: sa.URL) -> sa.Engine:
 
 
 def _postgresql_arguments(url: sa.URL) -> dict[str, Any]:
-    """How we connect: every wait has an end, on the server and on the line. What the URL says itself holds."""
+    """How we connect: every wait has an end, on the server and on the line. What the URL says itself holds.
+
+    Not so its time zone: in another than UTC the first and last hours that can be stored cannot be read.
+    """
     ours = [f"-c {name}={seconds}s" for name, seconds in LIMITS.items()]
     theirs = url.normalized_query.get("options") or (os.environ.get("PGOPTIONS", ""),)  # which ours would displace
     given = {
@@ -242,7 +245,7 @@ def _postgresql_arguments(url: sa.URL) -> dict[str, Any]:
         "keepalives_count": 2,
         "tcp_user_timeout": SILENCE * 1000,
     }
-    options = " ".join([*ours, *theirs]).strip()  # of two that differ the server takes the later
+    options = " ".join([*ours, *theirs, "-c timezone=UTC"])  # of two that differ the server takes the later
     return {name: value for name, value in given.items() if name not in url.query} | {"options": options}
 
 

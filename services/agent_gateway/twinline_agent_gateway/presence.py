@@ -84,7 +84,10 @@ class Presence:
     async def leave(self) -> None:
         """Leave the table; the agents that were here are lost until they connect elsewhere. The last thing it does."""
         await asyncio.to_thread(self._heart.shutdown)  # a beat that comes later would enter the replica again
-        await self._call(lambda: self._store.leave(self._replica))
+        try:
+            await self._call(lambda: self._store.leave(self._replica))
+        except Exception:
+            log.exception("this replica could not take its leave; its agents are lost once it is silent for long")
         await asyncio.to_thread(self._threads.shutdown)
 
     async def write(self) -> None:

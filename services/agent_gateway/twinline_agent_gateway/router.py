@@ -267,8 +267,8 @@ class Router:
     # --- inside
 
     def _report(self, route: Route, report: agents_pb2.TaskReport) -> None:
-        if report.state in _OVER:
-            self._routes.pop(report.task_id, None)
+        if report.state in _OVER and self._routes.get(report.task_id) is route:  # it may have waited for room
+            del self._routes[report.task_id]
         # A part of a message keeps all of it in memory, and this one may wait long after the others are gone.
         alone = agents_pb2.TaskReport()
         alone.CopyFrom(report)

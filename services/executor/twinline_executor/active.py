@@ -25,6 +25,9 @@ _TOO_LATE = "the host did not take the task in before the time to reach hosts wa
 SURELY_KEPT = 6 * 86400.0
 """Seconds after which a host may have dropped a task's journal: it keeps them for a week."""
 
+YEAR_3000 = 32503680000.0
+"""Seconds since the epoch. Not every reader of a time knows what comes long after it."""
+
 SHORT_AT_MOST = 3
 """Times in a row that the journal of an ended task may give less output than it promises, and no more than before."""
 
@@ -236,7 +239,7 @@ class ActiveTask:
     def interrupted(self, why: Reason | None) -> None:
         """Its host's journal will never know how it ended."""
         self.accepted = True
-        self.happen(Event.INTERRUPT, *INTERRUPTIONS[why])
+        self.happen(Event.INTERRUPT, *INTERRUPTIONS.get(why, INTERRUPTIONS[None]))
 
     def ended_short(self) -> None:
         """Its host's journal says that it ended, and gives less output than it promises: borne a few times only."""
@@ -269,11 +272,11 @@ class ActiveTask:
     def rejected(self, message: str) -> None:
         """Its host, or somebody on the way to it, could not take it in."""
         verdict = Verdict(Event.REFUSE, TaskReason.AGENT_REJECTED, message or "the agent could not take the task in")
-        if not self.startable():
+        if self.accepted:
+            self.unclaimed = False  # whether its host has it still is asked before it is delivered again
+        elif not self.startable():
             # It was only asked about, or withdrawn: no room for that says nothing of what was sent before.
             self.out_of_reach(verdict.reason, verdict.message, unknown_after=math.inf)
-        elif self.accepted:
-            self.happen(Event.INTERRUPT, verdict.reason, verdict.message)
         elif self.offers <= 1:
             self.happen(*verdict)
         else:
@@ -315,7 +318,4 @@ class ActiveTask:
 
 def host_time(seconds: float | None) -> datetime | None:
     """A host's clock reading, seconds since the epoch, as a time; None when it makes no sense."""
-    try:
-        return datetime.fromtimestamp(seconds, UTC) if seconds else None
-    except (OverflowError, ValueError, OSError):
-        return None
+    return datetime.fromtimestamp(seconds, UTC) if seconds and 0 < seconds < YEAR_3000 else None

@@ -112,10 +112,10 @@ class AgentLine:
         elif task.id in self._wanted:
             self._outbox.state(task)
 
-    def stored(self, task: ActiveTask) -> None:
-        """All that is known of the task is in the database: acknowledge it."""
-        self._outbox.acknowledge(task)
-        if task.settled:
+    def stored(self, task: ActiveTask, settled: bool) -> None:
+        """What was known of the task is in the database, with its end or not: acknowledge it."""
+        self._outbox.acknowledge(task, settled)
+        if settled:
             self.drop(task)
 
     def drop(self, task: ActiveTask) -> None:
@@ -171,7 +171,7 @@ class AgentLine:
             strangers: list[tuple[str, str]] = []
             for heard in response.reports:
                 for report in heard.reports:
-                    if not self._hear(heard.agent_id, report):
+                    if not self._heard(heard.agent_id, report):
                         strangers.append((heard.agent_id, report.task_id))
             for presence in response.presence:
                 for task in self._by_agent.get(presence.agent_id, {}).values():
@@ -183,6 +183,14 @@ class AgentLine:
             await self._recorder.room()
 
     # --- up ---
+
+    def _heard(self, agent_id: str, report: agents_pb2.TaskReport) -> bool:
+        """Whether the task is followed here. A report that fails is one agent's, and the stream is everybody's."""
+        try:
+            return self._hear(agent_id, report)
+        except Exception:
+            log.exception("report left out, as it failed", extra={"agent": agent_id, "task": report.task_id})
+            return True
 
     def _hear(self, agent_id: str, report: agents_pb2.TaskReport) -> bool:
         """Take in what an agent says. False when the task is not one that is followed here."""
@@ -254,7 +262,12 @@ class AgentLine:
     async def _answer_strangers(self, strangers: list[tuple[str, str]]) -> None:
         """An agent still holds tasks that were settled before: let it forget them."""
         agents = {task_id: agent_id for agent_id, task_id in strangers}
-        for row in await asyncio.to_thread(self._runs.tasks_by_id, list(agents)):
+        try:
+            rows = await asyncio.to_thread(self._runs.tasks_by_id, list(agents))
+        except Exception:
+            log.exception("tasks that agents still hold not looked up", extra={"tasks": len(agents)})
+            return  # what nobody lets them forget goes by age
+        for row in rows:
             if row.settled and row.agent_id == agents[row.id]:
                 self._outbox.let_forget(row.agent_id, row.id, row.output_size)
 

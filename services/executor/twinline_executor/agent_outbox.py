@@ -45,9 +45,9 @@ class Outbox:
         task.heard = time.monotonic()
         self.waiting.set()
 
-    def acknowledge(self, task: ActiveTask) -> None:
-        """Say how much of its output is stored; of a settled one, that its journal may be forgotten."""
-        if task.settled:
+    def acknowledge(self, task: ActiveTask, settled: bool) -> None:
+        """Say how much of its output is stored; when its end is too, that its journal may be forgotten."""
+        if settled:
             self._acks.pop(task.id, None)
             self.let_forget(task.agent_id, task.id, task.stored)
         elif task.stored:

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 
@@ -52,6 +53,8 @@ class Dispatcher:
         self._runs: dict[str, ActiveRun] = {}
         self._handing_over: dict[str, asyncio.Task[None]] = {}
         self._starting: set[str] = set()
+        # Waits for nobody: calls that the database keeps waiting may take all of the loop's own threads.
+        self._heart = ThreadPoolExecutor(1, "heartbeat")
         self._beats: dict[str, tuple[int, float]] = {}
         self._beat_known = 0
         self._looked = time.monotonic()
@@ -70,20 +73,29 @@ class Dispatcher:
                 finally:
                     recording.cancel()  # last: it stores what came up until then
         finally:
-            await asyncio.to_thread(self._owners.bury, self.replica)
+            await self._leave()
 
     async def _dispatch(self) -> None:
         async with self._group:
             self._group.create_task(self._ssh.run())
             self._group.create_task(self._agents.run())
-            beating = self._settings.beat_interval
-            self._group.create_task(forever("replicas", self._beat, every=beating, longest_pause=beating))
+            every = self._settings.beat_interval
+            self._group.create_task(forever("heartbeat", self._beat, every=every, longest_pause=every))
+            self._group.create_task(forever("replicas", self._share_runs, every=every, longest_pause=every))
             self._group.create_task(forever("cancels", self._look_for_cancels, every=LOOK_FOR_CANCELS))
             self._dispatching = True
             try:
                 await asyncio.Event().wait()
             finally:
                 self._dispatching = False
+
+    async def _leave(self) -> None:
+        """Have our runs taken over at once. The last thing we do."""
+        await asyncio.to_thread(self._heart.shutdown)  # a beat that comes later would enter us again
+        try:
+            await asyncio.to_thread(self._owners.bury, self.replica)
+        except Exception:
+            log.exception("this replica could not take its leave; the others bury it once it is silent for long")
 
     # --- runs of this replica ---
 
@@ -171,10 +183,10 @@ class Dispatcher:
                 task.cancel = True
                 (self._agents if task.line is Line.AGENT else self._ssh).cancel(task)
 
-    def _stored(self, task: ActiveTask) -> None:
+    def _stored(self, task: ActiveTask, settled: bool) -> None:
         if task.run.released:
             return
-        (self._agents if task.line is Line.AGENT else self._ssh).stored(task)
+        (self._agents if task.line is Line.AGENT else self._ssh).stored(task, settled)
 
     def _lost(self, task: ActiveTask) -> None:
         """This task is somebody else's by now: whatever is known of its run is read anew, if it is still ours."""
@@ -196,24 +208,33 @@ class Dispatcher:
     # --- other replicas ---
 
     async def _beat(self) -> None:
-        """Say that we live, bury who does not, and follow exactly the runs that are ours."""
-        beat = await asyncio.to_thread(self._owners.beat, self.replica, self._beat_known)
+        """Say that we live, and hear whether we were taken for dead."""
+        loop = asyncio.get_running_loop()
+        beat = await loop.run_in_executor(self._heart, self._owners.beat, self.replica, self._beat_known)
         if beat <= self._beat_known:
             self._release_all()
         self._beat_known = beat
+
+    async def _share_runs(self) -> None:
+        """Bury who is silent, and follow exactly the runs that are ours. With many of them that takes its time."""
+        if not self._beat_known:
+            await self._beat()
         self._note_beats(await asyncio.to_thread(self._owners.beats))
         for replica, (last, since) in list(self._beats.items()):
             if time.monotonic() - since > self._settings.beat_limit:
                 log.warning("a replica is silent; its runs are taken over", extra={"replica": replica})
                 await asyncio.to_thread(self._owners.bury, replica, last)
         held = set(self._runs)
-        await asyncio.to_thread(self._owners.claim, self.replica)
+        await asyncio.to_thread(self._owners.claim, self.replica, self._beat_known)
         owned = await asyncio.to_thread(self._owners.owned, self.replica)
         for run_id in held - owned.keys():
             if run := self._runs.get(run_id):
                 self._release(run)
         for run_id in owned.keys() - self._runs.keys() - self._starting:
-            await self._adopt(run_id)
+            try:
+                await self._adopt(run_id)
+            except Exception:
+                log.exception("a run could not be taken over, will retry", extra={"run": run_id})
 
     def _release_all(self) -> None:
         """We were taken for dead: whatever we follow may have been another's meanwhile, also if it is ours again."""
@@ -234,7 +255,10 @@ class Dispatcher:
         }
 
     async def _adopt(self, run_id: str) -> None:
+        known = self._beat_known
         run, rows = await asyncio.to_thread(self._owners.open_run, run_id)
+        if run.owner != self.replica or self._beat_known < known:
+            return  # it is another's by now, or may have been one's since it was read
         if run_id in self._runs or run_id in self._starting:
             return
         log.info("following a run that was left", extra={"run": run_id, "tasks": len(rows)})

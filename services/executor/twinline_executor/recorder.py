@@ -51,7 +51,11 @@ class _Draft:
 
 
 class Recorder:
-    """Collects changes and stores them. `on_stored` hears of each task written, `on_lost` of each left to another."""
+    """Collects changes and stores them. `on_stored` hears of each task written, `on_lost` of each left to another.
+
+    The former hears too whether what is written is the task's end: that may have come only while what was known before
+    was being stored.
+    """
 
     def __init__(
         self, results: ResultStore, output: OutputStore, changes: Changes, *, clock: Clock, max_output: int
@@ -73,7 +77,7 @@ class Recorder:
         self._idle = asyncio.Event()
         self._room.set()
         self._idle.set()
-        self.on_stored: Callable[[ActiveTask], None] = lambda task: None
+        self.on_stored: Callable[[ActiveTask, bool], None] = lambda task, settled: None
         self.on_lost: Callable[[ActiveTask], None] = lambda task: None
 
     def note(self, task: ActiveTask) -> None:
@@ -280,7 +284,7 @@ class Recorder:
             _count(task, result)
             if result.settled:
                 ended[result.state.name, task.line.name] += 1
-            self.on_stored(task)
+            self.on_stored(task, result.settled)
         for (state, line), count in ended.items():
             _ENDED.add(count, {"state": state, "line": line})
         self._changes.tell(touched)

@@ -138,6 +138,7 @@ class Attendance:
     async def _take(self, data: bytes) -> None:
         if data and self._task.state is not TaskState.RUNNING and not self._task.settled:
             self._task.is_on_host(None, running=True)  # it speaks, so it runs
+            self._recorder.note(self._task)  # also where all that it says is held back, as a secret may begin so
         self._recorder.note_output(self._task, self._position, data)
         self._position += len(data)
         self._waits = True  # it is us who read no more
@@ -170,9 +171,9 @@ class Attendance:
         self._heed()
         task = self._task
         if status.state in (State.ACCEPTED, State.RUNNING) and not task.settled:
-            before = (task.state, task.reason)
+            before = (task.state, task.reason, task.start_time)
             task.is_on_host(host_time(status.started), running=status.state is State.RUNNING)
-            if before != (task.state, task.reason):
+            if before != (task.state, task.reason, task.start_time):
                 self._recorder.note(task)
 
     def _conclude(self, process: Process) -> None:

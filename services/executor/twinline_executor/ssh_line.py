@@ -81,9 +81,9 @@ class SshLine:
         if task.id not in self._canceling:
             self._canceling[task.id] = self._group.create_task(self._cancel_on_host(task))
 
-    def stored(self, task: ActiveTask) -> None:
-        """All that is known of the task is in the database."""
-        if task.settled and (kept := self._keepers.pop(task.id, None)):
+    def stored(self, task: ActiveTask, settled: bool) -> None:
+        """What was known of the task is in the database: its host may forget it once its end is."""
+        if settled and (kept := self._keepers.pop(task.id, None)):
             kept.forget(task.id)
 
     def drop(self, task: ActiveTask) -> None:

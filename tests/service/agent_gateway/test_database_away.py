@@ -1,7 +1,7 @@
 """A gateway whose PostgreSQL database keeps it waiting for a while, and then refuses."""
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from pathlib import Path
 
 import psycopg
@@ -11,10 +11,12 @@ import sqlalchemy as sa
 from tests.peers import postgres
 from tests.peers.authority import Certificates
 from tests.peers.eventually import eventually
+from tests.peers.outages import away
 from tests.peers.serving import Served
 from tests.service.agent_gateway.executors import Executor
 from tests.service.agent_gateway.running import Gateway, gateway_settings, running_gateway
 from tests.service.agent_gateway.simulated import finished, simulated
+from twinline_kit import db
 
 
 @pytest.fixture
@@ -75,3 +77,16 @@ async def test_a_replica_lives_on_while_more_look_ups_than_it_has_threads_wait_f
             await eventually(lambda: any(executor.not_connected for executor in executors))
             lives = connection.execute("SELECT expire_time > clock_timestamp() FROM replicas").fetchall()
         assert lives == [(True,)]
+
+
+async def test_a_replica_that_stops_while_the_database_is_away_ends_as_others_do(
+    authority: Certificates, tmp_path: Path, keys: Served, database: sa.URL
+) -> None:
+    url = database.render_as_string(hide_password=False)
+    engine = db.open(url)
+    with ExitStack() as until_it_ended:
+        async with running_gateway(authority, gateway_settings(authority, tmp_path / "gateway", keys, url)):
+            until_it_ended.enter_context(away(engine, "replicas"))
+    with engine.connect() as connection:
+        assert connection.execute(sa.text("SELECT count(*) FROM replicas")).scalar_one() == 1
+    engine.dispose()

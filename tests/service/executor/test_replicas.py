@@ -5,8 +5,11 @@ import hashlib
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 
@@ -18,7 +21,7 @@ from tests.peers.sshd import Sshd
 from tests.service.executor.conftest import Executor, Run, Start, Task
 from tests.service.executor.processes import Process
 from tests.service.executor.test_ssh_faults import COUNTED, COUNTING, runs_of
-from twinline.executor.v1 import runs_pb2
+from twinline.executor.v1 import runs_pb2, targets_pb2
 from twinline_executor.store.owners import OwnerStore
 from twinline_kit import db
 
@@ -111,6 +114,36 @@ async def test_a_replica_beats_again_soon_after_its_database_is_back(
         with away(engine, "replicas"):
             await eventually(lambda: failures() > 5, within=30)
         await beats_again(OwnerStore(engine), "b", times=1, within=3.0)
+
+
+async def test_a_replica_that_stops_while_the_database_is_away_ends_as_others_do(
+    start_executor: Start, shared_database: str, engine: sa.Engine
+) -> None:
+    with ExitStack() as until_it_ended:
+        async with start_executor(shared_database, replica="b"):
+            await beats_again(OwnerStore(engine), "b", times=1)
+            until_it_ended.enter_context(away(engine, "replicas"))
+    assert OwnerStore(engine).beats().keys() == {"b"}
+
+
+async def test_a_replica_beats_on_while_more_calls_than_it_has_threads_wait_for_the_database(
+    start_executor: Start, shared_database: str, engine: sa.Engine
+) -> None:
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
+    async with start_executor(shared_database, replica="b") as executor:
+        await beats_again(OwnerStore(engine), "b", times=1)
+        with psycopg.connect(sa.make_url(shared_database).set(drivername="postgresql").render_as_string()) as holder:
+            holder.execute("LOCK TABLE targets IN ACCESS EXCLUSIVE MODE")
+            listing = [executor.targets.ListTargets(targets_pb2.ListTargetsRequest()) for _ in range(8)]
+            await eventually(lambda: waiting_for_locks(engine) == 2)
+            await beats_again(OwnerStore(engine), "b", times=3)
+        assert [len((await each).targets) for each in listing] == [0] * 8
+
+
+def waiting_for_locks(engine: sa.Engine) -> int:
+    """How many statements wait for a lock."""
+    with engine.connect() as connection:
+        return int(connection.exec_driver_sql("SELECT count(*) FROM pg_locks WHERE NOT granted").scalar_one())
 
 
 async def beats_again(owners: OwnerStore, replica: str, *, times: int, within: float = 10.0) -> None:

@@ -109,6 +109,26 @@ async def test_output_is_followed_while_it_comes(executor: Executor, host: Sshd)
     assert [piece.data async for piece in pieces] == [b"two\n"]
 
 
+async def test_a_script_that_says_no_more_than_the_beginning_of_a_secret_is_shown_as_running(
+    executor: Executor, host: Sshd
+) -> None:
+    await executor.set_credential("PASSWORD", b"hunter2")
+    await executor.add_host(host)
+    command = "printf hunter; until [ -e $HOME/go ]; do sleep 0.05; done; printf 2"
+    started = await executor.start(command, "web-1", inputs={"P": "cred:PASSWORD"})
+    await executor.task_becomes(started.id, Task.STATE_RUNNING)
+    begun: bool = await eventually(lambda: has_begun(executor, started.id))
+    assert begun
+    (host.home / "go").touch()
+    assert (await executor.ended(started.id)).state == Run.STATE_SUCCEEDED
+    assert await executor.output(await executor.task(started.id)) == b"*******"
+
+
+async def has_begun(executor: Executor, run_id: str) -> bool:
+    """Whether it is told since when the first task of a run has run."""
+    return (await executor.task(run_id)).HasField("start_time")
+
+
 async def test_a_login_shell_that_talks_does_not_reach_the_output(executor: Executor, host: Sshd) -> None:
     (host.home / ".bashrc").write_text("echo welcome; echo to you >&2\n")
     await executor.add_host(host)

@@ -33,24 +33,25 @@ def given(engine: sa.Engine, run_id: str, *, to: str) -> None:
         connection.execute(sa.text("UPDATE runs SET owner = :to WHERE id = :run"), {"to": to, "run": run_id})
 
 
-async def beaten(engine: sa.Engine, *, times: int) -> None:
-    """Wait until replica `a` has said so many times that it lives."""
+async def beaten(engine: sa.Engine) -> None:
+    """Wait until replica `a` has said once more that it lives."""
     owners = OwnerStore(engine)
     before = owners.beats()["a"]
-    await eventually(lambda: owners.beats()["a"] >= before + times)
+    await eventually(lambda: owners.beats()["a"] > before)
 
 
-async def taken_over(engine: sa.Engine, run_id: str, *, by: str) -> None:
-    """Give the run to another replica, and wait until its owner must have noticed."""
-    given(engine, run_id, to=by)
-    await beaten(engine, times=2)
+async def taken_over(engine: sa.Engine, run_id: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Give the run to replica `b`, and wait until `a` has looked at what it owns."""
+    given(engine, run_id, to="b")
+    leave_run(str(engine.url), owner="a", number=2)
+    await eventually(lambda: "run-2" in followed(caplog))
 
 
-async def taken_over_unnoticed(engine: sa.Engine, run_id: str, *, by: str) -> None:
-    """Take its owner for dead right after it has looked, and give the run to another replica."""
-    await beaten(engine, times=1)
+async def taken_over_unnoticed(engine: sa.Engine, run_id: str, _: pytest.LogCaptureFixture) -> None:
+    """Take its owner for dead right after it has beaten, and give the run to replica `b`."""
+    await beaten(engine)
     OwnerStore(engine).bury("a")
-    given(engine, run_id, to=by)
+    given(engine, run_id, to="b")
 
 
 async def test_a_run_that_comes_after_the_work_has_ended_is_answered_and_taken_over(
@@ -91,12 +92,58 @@ async def test_a_run_that_another_takes_over_meanwhile_is_not_delivered(
         relay.stall()
         leave_run(url, owner="a", inputs={"P": "cred:PASSWORD"})
         await eventually(lambda: "following a run that was left" in caplog.text)
-        await taken_over(engine, "run-1", by="b")
+        await taken_over(engine, "run-1", caplog)
         relay.flow()
         assert (await executor.run("true", "web-1", inputs={"P": "cred:PASSWORD"})).state == Task.STATE_SUCCEEDED
         assert (await executor.task("run-1")).state == Task.STATE_PENDING
         assert not host.journal("task-1").exists()
         engine.dispose()
+
+
+async def test_a_run_that_cannot_be_read_keeps_no_other_from_being_followed(
+    start_executor: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = migrated(url := f"sqlite:///{tmp_path / 'spoilt.db'}")
+    numbers = range(1, 10)
+    for number in numbers:
+        leave_run(url, owner="a", number=number)
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE tasks SET create_time = 'spoilt' WHERE id = 'task-5'"))
+    async with start_executor(url, replica="a") as executor:
+        for number in numbers:
+            if number != 5:
+                assert (await executor.ended(f"run-{number}")).state == Run.STATE_FAILED  # there is no target
+        await eventually(lambda: "a run could not be taken over" in caplog.text)
+    engine.dispose()
+
+
+async def test_a_run_that_another_takes_over_just_before_it_is_read_is_not_followed(
+    start_executor: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    engine = migrated(url := f"sqlite:///{tmp_path / 'read.db'}")
+
+    def given_first(connection: sa.Connection, cursor: object, statement: str, parameters: object, *_: object) -> None:
+        if statement.startswith("SELECT") and "WHERE runs.id =" in statement and parameters == ("run-1",):
+            given(engine, "run-1", to="b")
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", given_first)
+    try:
+        async with start_executor(url, replica="a", beat_limit=60.0):
+            leave_run(url, owner="a")
+            await eventually(lambda: "run-1" in OwnerStore(engine).owned("b"))
+            leave_run(url, owner="a", number=2)
+            await eventually(lambda: "run-2" in followed(caplog))
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", given_first)
+    assert followed(caplog) == ["run-2"]
+    engine.dispose()
+
+
+def followed(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The runs that a replica has begun to follow as they were left to it."""
+    records = [record for record in caplog.records if record.message == "following a run that was left"]
+    return [getattr(record, "run", "") for record in records]
 
 
 @pytest.mark.parametrize("takes_over", [taken_over, taken_over_unnoticed])
@@ -106,14 +153,16 @@ async def test_a_run_that_was_another_s_meanwhile_is_not_told_of_by_who_had_it_b
     keys: Served,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
     takes_over: Callable[..., Awaitable[None]],
 ) -> None:
+    caplog.set_level("INFO")
     monkeypatch.setattr(credentials, "backoff", lambda failures: 0.3)
     engine = migrated(f"sqlite:///{tmp_path / 'back.db'}")
     async with start_before_keys_are_gone(start_executor, keys, host, engine) as executor:
         started = await executor.start("true", "web-1", inputs={"P": "cred:PASSWORD"}, reach_timeout={"seconds": 3})
         result = running((await executor.task(started.id)).id, started.id)
-        await takes_over(engine, started.id, by="b")
+        await takes_over(engine, started.id, caplog)
         ResultStore(engine, "b").record([result])
         OwnerStore(engine).bury("b")
         await eventually(lambda: started.id in OwnerStore(engine).owned("a"))

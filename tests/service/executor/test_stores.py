@@ -221,7 +221,7 @@ def test_only_the_runs_of_the_dead_are_claimed(engine: sa.Engine) -> None:
     for replica in ("b", "c", "d"):
         assert owners.beat(replica) == 1
     for replica in ("c", "d"):
-        owners.claim(replica)
+        owners.claim(replica, 1)
     assert (owners.owned("b"), owners.owned("c"), owners.owned("d")) == ({"run-2": False}, {"run-1": False}, {})
     run, tasks = owners.open_run("run-1")
     assert (run.owner, len(tasks)) == ("c", 3)
@@ -246,6 +246,19 @@ def test_a_replica_that_was_buried_hears_of_it_though_an_answer_is_lost(engine: 
     again = owners.beat("a", known)
     assert again < known
     assert owners.beat("a", again) > again
+
+
+def test_who_was_taken_for_dead_claims_nothing_before_it_has_heard_of_it(engine: sa.Engine) -> None:
+    owners = OwnerStore(engine)
+    new_run(engine, owner="gone")
+    known = owners.beat("a")
+    owners.bury("a")
+    owners.claim("a", known)
+    heard = owners.beat("a", known)
+    owners.claim("a", known)
+    assert owners.owned("a") == {}
+    owners.claim("a", heard)
+    assert owners.owned("a") == {"run-1": False}
 
 
 def test_a_learned_host_key_stays_for_the_address_it_was_learned_at(engine: sa.Engine) -> None:

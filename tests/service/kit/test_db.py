@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from tests.peers import postgres
 from twinline_kit import db
 from twinline_kit.db import DatabaseTooNew, DatabaseUnusable
 
@@ -113,6 +114,21 @@ def test_times_come_back_aware_and_in_utc(engine: sa.Engine) -> None:
         (made,) = connection.execute(sa.select(SHELF.c.made)).scalars()
         assert (made, made.tzinfo) == (NOON, UTC)
         assert connection.execute(sa.select(SHELF.c.id).where(SHELF.c.made <= NOON)).scalars().all() == ["a"]
+
+
+@pytest.mark.parametrize("zone", ["Asia/Tokyo", "America/New_York"])
+def test_the_first_and_the_last_time_come_back_wherever_the_server_is(
+    postgres_server: postgres.Server, zone: str
+) -> None:
+    times = [datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)]
+    with postgres_server.database() as url:
+        there = sa.make_url(url).update_query_dict({"options": f"-c timezone={zone}"})
+        engine = db.open(there.render_as_string(hide_password=False))
+        db.migrate(engine, PACKAGE)
+        with engine.begin() as connection:
+            connection.execute(SHELF.insert(), [{"id": str(time.year), "made": time} for time in times])
+            assert connection.execute(sa.select(SHELF.c.made).order_by(SHELF.c.made)).scalars().all() == times
+        engine.dispose()
 
 
 def test_a_naive_time_is_refused(engine: sa.Engine) -> None:

@@ -167,6 +167,25 @@ async def test_the_last_word_of_one_dispatcher_does_not_end_the_route_of_another
     assert [each.reports[0].task_id for each in (await told(dispatchers[0])).reports] == ["task-1"]
 
 
+async def test_a_report_that_waited_for_room_does_not_end_the_route_that_its_task_has_by_now() -> None:
+    slow, quick = (DispatchStream(name, forwarded=False) for name in ("slow", "quick"))
+    router = Router("one", at_two, lambda _: Far())
+    router.attach(stream(1))
+    for dispatcher in (slow, quick):
+        router.open(dispatcher)
+    await dispatched(router, slow, wanted("task-1"))
+    slow.report("agent-2", agents_pb2.TaskReport(data=bytes(8 << 20)))
+    absent = agents_pb2.TaskReport(task_id="task-1", state=agents_pb2.TaskReport.STATE_ABSENT)
+    waiting = asyncio.ensure_future(router.accept("agent-1", agents_pb2.Report(reports=[absent])))
+    await asyncio.sleep(0)  # it has its turn
+    await dispatched(router, quick, wanted("task-1", script=b"true"))
+    router.close(slow)
+    await waiting
+    said = agents_pb2.TaskReport(task_id="task-1", state=agents_pb2.TaskReport.STATE_RUNNING)
+    await router.accept("agent-1", agents_pb2.Report(reports=[said]))
+    assert [report.task_id for report in (await told(quick)).reports[0].reports] == ["task-1"]
+
+
 def resident() -> int:
     """Bytes of memory that this process has."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()

@@ -2,7 +2,9 @@
 
 from datetime import UTC, datetime, timedelta
 
-from twinline_executor.active import ActiveRun, ActiveTask, End
+import pytest
+
+from twinline_executor.active import ActiveRun, ActiveTask, End, host_time
 from twinline_executor.rows import Run, Task
 from twinline_executor.states import Line, State
 from twinline_journal import Reason
@@ -77,6 +79,13 @@ def test_the_beginning_of_a_secret_shows_only_where_the_script_itself_ended_its_
     assert left_of(cut, Reason.PROCESS_GONE) == masked
 
 
+@pytest.mark.parametrize("reason", [Reason.EXITED, Reason.SIGNALED, Reason.TIMED_OUT, Reason.CANCELED])
+def test_a_host_that_calls_an_end_the_reason_why_none_is_known_has_said_no_reason(reason: Reason) -> None:
+    task = adopted(timedelta(minutes=1))
+    task.interrupted(reason)
+    assert (task.state, task.reason) == (State.UNKNOWN, "END_UNKNOWN")
+
+
 def test_what_started_before_it_could_be_withdrawn_ends_as_it_ends() -> None:
     task = adopted(timedelta(days=1))
     task.absent()
@@ -101,9 +110,28 @@ def test_a_rejection_of_a_second_delivery_says_nothing_of_the_first() -> None:
     assert (task.state, task.reason, task.message) == (State.REFUSED, "AGENT_REJECTED", "too many wait")
 
 
+def test_what_is_on_its_host_is_asked_about_when_another_delivery_of_it_is_rejected() -> None:
+    task = adopted(timedelta(minutes=1))
+    task.is_on_host(None, running=False)
+    task.unclaimed = True
+    task.rejected("too many wait")
+    assert (task.state, task.settled, task.startable()) == (State.DELIVERED, False, False)
+    task.absent()
+    assert (task.state, task.reason) == (State.UNKNOWN, "JOURNAL_LOST")
+
+
 def test_what_was_not_delivered_before_its_run_was_refused_is_refused_too() -> None:
     task = adopted(timedelta(minutes=1))
     task.run.refusal = ("CREDENTIAL_NOT_FOUND", "no credential P")
     task.absent()
     task.end(WITHDRAWN)
     assert (task.state, task.reason) == (State.REFUSED, "CREDENTIAL_NOT_FOUND")
+
+
+@pytest.mark.parametrize("seconds", [None, 0.0, -62135596800.0, 253402300799.0, 1e300, float("inf"), float("nan")])
+def test_a_clock_that_makes_no_sense_tells_no_time(seconds: float | None) -> None:
+    assert host_time(seconds) is None
+
+
+def test_a_clock_that_was_never_set_tells_its_time() -> None:
+    assert host_time(1.5) == datetime(1970, 1, 1, 0, 0, 1, 500000, UTC)

@@ -12,6 +12,7 @@ import pytest
 
 from tests.peers.eventually import eventually
 from twinline.agent_gateway.v1 import agents_pb2, fleet_pb2, fleet_pb2_grpc
+from twinline_executor import active, agent_line, agent_outbox
 from twinline_executor.active import ActiveRun, ActiveTask
 from twinline_executor.agent_line import TICK, AgentLine
 from twinline_executor.changes import Changes
@@ -113,6 +114,25 @@ async def test_an_unreadable_journal_ends_a_task_whatever_output_it_promises(lin
     assert (task.state, task.reason, task.received) == (State.UNKNOWN, "JOURNAL_UNREADABLE", 5)
 
 
+async def test_a_report_that_fails_cuts_off_nobody(
+    line: AgentLine, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(active, "INTERRUPTIONS", {})
+    interrupted = Report(task_id="task-1", state=Report.STATE_INTERRUPTED, end=Report.END_PROCESS_GONE)
+    task = await told(line, gateway, ("agent-1", interrupted), ("agent-1", finished(3)))
+    assert (task.state, task.exit_status) == (State.FAILED, 3)
+    assert [request.HasField("hello") for request in gateway.requests].count(True) == 1
+
+
+async def test_what_agents_still_hold_cuts_off_nobody_when_it_cannot_be_looked_up(
+    line: AgentLine, gateway: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    held = Report(task_id="task-0", state=Report.STATE_FINISHED, end=Report.END_EXITED)
+    task = await told(line, gateway, ("agent-1", held), ("agent-1", finished(3)))
+    assert (task.state, task.exit_status) == (State.FAILED, 3)
+    assert "tasks that agents still hold not looked up" in caplog.text  # as the database has no tables
+
+
 @pytest.mark.parametrize(("noted", "told"), [(1000, 1000), (None, 64 << 20)])
 async def test_a_delivery_has_the_limit_of_output_that_its_run_was_started_with(
     line: AgentLine, gateway: Gateway, noted: int | None, told: int
@@ -142,6 +162,19 @@ async def test_no_room_for_a_withdrawal_is_no_promise_that_nothing_starts(line: 
     await eventually(lambda: task.state is State.FAILED)
 
 
+async def test_no_room_for_another_delivery_does_not_end_what_is_on_its_host(
+    line: AgentLine, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_line, "UNCLAIMED", 0.0)
+    task = new_task()
+    gateway.reports.append(("agent-1", Report(task_id="task-1", state=Report.STATE_ACCEPTED)))
+    line.carry([task])
+    await eventually(lambda: stated(gateway, "task-1") == [True, True])
+    gateway.reports += [("agent-1", REJECTED), ("agent-1", finished(3))]
+    await eventually(lambda: task.settled)
+    assert (task.state, task.exit_status) == (State.FAILED, 3)
+
+
 def acknowledged(gateway: Gateway) -> list[tuple[str, int, bool]]:
     """What the gateway was told is stored."""
     return [
@@ -161,8 +194,20 @@ async def test_only_what_is_stored_is_acknowledged(line: AgentLine, gateway: Gat
     await eventually(lambda: task.received == 6)
     assert acknowledged(gateway) == []
     task.stored, task.pending_bytes = 4, 2
-    line.stored(task)
+    line.stored(task, False)
     await eventually(lambda: acknowledged(gateway) == [("task-1", 4, False)])
+
+
+async def test_the_last_word_on_a_task_is_said_once_its_end_is_stored(
+    line: AgentLine, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_outbox, "LAZY", 0.0)
+    task = await told(line, gateway, ("agent-1", finished(0)))
+    task.stored = 4
+    line.stored(task, False)
+    await eventually(lambda: acknowledged(gateway) == [("task-1", 4, False)])
+    line.stored(task, True)
+    await eventually(lambda: acknowledged(gateway)[1:] == [("task-1", 4, True)])
 
 
 async def test_what_nobody_answers_is_stated_again(line: AgentLine, gateway: Gateway) -> None:

@@ -144,6 +144,25 @@ async def test_much_output_waits_for_no_other(engine: sa.Engine, monkeypatch: py
         await eventually(lambda: RunStore(engine).task(other.id).output_size == len(piece), within=20)
 
 
+async def test_an_end_that_comes_while_what_was_before_is_stored_is_told_once_it_is_stored_itself(
+    engine: sa.Engine, task: ActiveTask
+) -> None:
+    loop, told = asyncio.get_running_loop(), list[tuple[bool, bool]]()
+
+    async with recording(engine) as (recorder, _):
+
+        def end() -> None:
+            if not task.settled:
+                task.end(END)
+                recorder.note(task)
+
+        recorder.on_stored = lambda task, settled: told.append((settled, RunStore(engine).task(task.id).settled))
+        sa.event.listen(engine, "commit", lambda _: loop.call_soon_threadsafe(end))
+        recorder.note_output(task, 0, b"begun")
+        await eventually(lambda: len(told) == 2)
+    assert told == [(False, False), (True, True)]
+
+
 async def test_a_task_that_goes_on_is_written_soon(engine: sa.Engine, task: ActiveTask) -> None:
     async with recording(engine) as (recorder, _):
         task.is_on_host(AT, running=True)

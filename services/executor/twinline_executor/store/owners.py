@@ -44,9 +44,14 @@ class OwnerStore:
         with self._engine.begin() as connection:
             connection.execute(statement)
 
-    def claim(self, replica: str) -> None:
-        """Take over the open runs of replicas that are no more."""
-        orphaned = sa.and_(runs.c.open, runs.c.owner.not_in(sa.select(replicas.c.id)))
+    def claim(self, replica: str, known: int) -> None:
+        """Take over the open runs of replicas that are no more; none when this one was taken for dead itself.
+
+        `known` is its last beat that it heard of. What it followed until then may have been another's since, and must
+        not be its own again before it has let go of it.
+        """
+        lives = sa.exists().where(replicas.c.id == replica, replicas.c.beat >= known)
+        orphaned = sa.and_(runs.c.open, runs.c.owner.not_in(sa.select(replicas.c.id)), lives)
         # What another replica takes over at this moment is left to it.
         free = sa.select(runs.c.id).where(orphaned).with_for_update(skip_locked=True)
         taking = sa.update(runs).where(runs.c.id.in_(free), orphaned)
