@@ -1,9 +1,12 @@
 """How a task ended is exact; limits and cancel hold on the host."""
 
 import os
+import shutil
 import signal
 import subprocess
 import time
+
+import pytest
 
 from tests.peers.eventually import eventually
 from tests.unit.journal.host import Host, alive, framed, last_status
@@ -104,6 +107,24 @@ async def test_a_task_canceled_while_it_starts_never_hangs_nor_runs_twice(host: 
         host.start(f"echo ran >>'{host.folder}/runs'; sleep 300", f"task-{number}", kill_after=1)
         host.journal.cancel(f"task-{number}")
         assert (await host.ended(f"task-{number}")).reason == "canceled"
+    await eventually(lambda: host.processes() == [])
+
+
+@pytest.mark.parametrize("reason", [Reason.CANCELED, Reason.TIMED_OUT])
+@pytest.mark.parametrize("slow", ["id", "setsid"])
+async def test_a_host_that_is_slow_to_start_a_script_ends_it_too(host: Host, slow: str, reason: Reason) -> None:
+    tool = host.folder / "bin" / slow
+    tool.write_text(f'#!/bin/sh\ncase $* in *supervise*) ;; *) sleep 1.5 ;; esac\nexec {shutil.which(slow)} "$@"\n')
+    tool.chmod(0o700)
+    host.environ["LOGNAME"] = ""
+    host.start("sleep 20", **({"timeout": 0.5} if reason is Reason.TIMED_OUT else {}))
+    if reason is Reason.CANCELED:
+        await eventually(
+            lambda: host.file("pid").exists() and (slow == "id" or "group" in host.file("pid").read_text())
+        )
+        host.journal.cancel("task-1")
+    ended = await host.ended()
+    assert (ended.reason, ended.signal) == (reason, signal.SIGTERM if slow == "setsid" else None)
     await eventually(lambda: host.processes() == [])
 
 

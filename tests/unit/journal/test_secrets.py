@@ -1,5 +1,6 @@
 """Values of the environment reach the script, and nobody else."""
 
+import os
 import stat
 import subprocess
 import threading
@@ -9,7 +10,7 @@ import pytest
 
 from tests.peers.eventually import eventually
 from tests.unit.journal.host import Host, command_line, framed, pids
-from twinline_journal import TaskSpec, frame, run_command
+from twinline_journal import State, TaskSpec, frame, run_command
 from twinline_journal.spec import SHORT
 
 VALUES = [
@@ -71,6 +72,27 @@ async def test_the_runners_own_variables_stay_out(host: Host) -> None:
 
 def test_values_stay_out_of_a_specs_text() -> None:
     assert "hush" not in repr(TaskSpec("task-1", b"", {"SECRET": "hush"}))
+
+
+async def test_a_login_that_has_variables_of_our_names_spreads_no_values(host: Host) -> None:
+    host.environ |= {"env": "prod", "text": "prod", "TASK": "task-1"}
+    task = TaskSpec("task-1", b"sleep 60", {"SECRET": "hush-hush"})
+    with host.popen(run_command("task-1")) as follower:
+        assert follower.stdin
+        follower.stdin.write(frame(task))
+        follower.stdin.close()
+        await eventually(lambda: host.told().state is State.RUNNING)
+        group = host.mark("group")
+        others = [pid for pid in host.processes() if os.getpgid(pid) != group]
+        assert len(others) > 3
+        assert [pid for pid in others if b"hush-hush" in environment(pid)] == []
+
+
+def environment(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return b""
 
 
 async def test_many_and_large_values_come_whole(host: Host) -> None:

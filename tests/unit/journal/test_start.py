@@ -170,7 +170,7 @@ async def test_a_script_without_an_interpreter_stops_at_the_first_error_of_bash(
 
 
 async def test_a_script_names_its_interpreter(host: Host) -> None:
-    first_lines = ["#!/bin/sh", "#! /usr/bin/env  sh ", "#!/bin/sh -u"]
+    first_lines = ["#!/bin/sh", "#! /usr/bin/env  sh ", "#!\t/bin/sh", "#!/bin/sh -u"]
     for ended in await host.run_all([f"{first}\nfalse\necho $0" for first in first_lines]):
         assert ended.exit_status == 0
         assert host.output(ended.task_id) == f"{host.file('script', ended.task_id)}\n".encode()
@@ -203,9 +203,19 @@ async def test_a_script_may_be_interrupted(host: Host) -> None:
 
 
 async def test_nothing_is_left_behind_when_a_script_ends_early(host: Host) -> None:
-    await host.run("touch .a ..b c", timeout=300)
+    await host.run("true", timeout=300)
     await eventually(lambda: host.processes() == [])
-    assert sorted(path.name for path in host.file("").iterdir()) == [
-        "exit", "output", "pid", "script", "task", "work",
-    ]  # fmt: skip
+    kept = ["exit", "output", "pid", "script", "task"]
+    assert sorted(path.name for path in host.file("").iterdir()) == [*kept, "work"]
     assert list(host.file("work").iterdir()) == []
+    for number, script in enumerate(["touch .a", "touch ..b", "touch c"]):
+        await host.run(script, f"untidy-{number}")
+        await eventually(lambda number=number: not host.file("work", f"untidy-{number}").exists())
+
+
+async def test_what_a_script_puts_in_the_place_of_its_folder_is_not_followed(host: Host) -> None:
+    data = host.folder / "data"
+    data.mkdir()
+    (data / "precious").touch()
+    await host.run_through(f"cd ..; rmdir work; ln -s '{data}' work")
+    assert (data / "precious").exists()

@@ -41,24 +41,29 @@ read_clock() {
 }
 
 # It tells its numbers before it looks at `stop`, `cancel` does it the other way round: one of the two always sees the
-# other. The working directory is the task's.
+# other. Who wants to end it then waits for the group that it makes next, so what may take long comes before. The working
+# directory is the task's.
 lead() {
+    account
     since $$; read_clock
     epoch=$(date +%s.%N); case $epoch in *[!0-9.]* | *.) epoch=${epoch%%.*} ;; esac
-    echo "group $$ $since $epoch $clock" >>pid || exit 126
+    echo "group $$ $since ${epoch:-0} $clock" >>pid || exit 126
     [ ! -e stop ] || exit 0
     exec </dev/null >&5 2>&1 4<&- 5>&- 7>&- 9>&-
     script=$PWD/script$1
     interpreter "$script"
-    account
     cd work 2>/dev/null || { mkdir work && cd work; } || exit 126
     umask "$TWINLINE_UMASK"
     set -- "$interp" ${arg:+"$arg"} "$script"
+    perl=; command -v setsid >/dev/null || perl=$(command -v perl)
     # The same for every script, whoever started the runner: nothing shows of a login, or of an agent's unit.
     # TWINLINE_INSTANCE, where it is set, marks what runs on a machine of the local cloud.
     export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
     export HOME="$home" USER="$account" LOGNAME="$account" SHELL=/bin/sh LANG=C.UTF-8
     unset TWINLINE_JOURNAL TWINLINE_SHELL TWINLINE_RUNNER TWINLINE_UMASK TWINLINE_LEAD OLDPWD PWD SHLVL _
+    # Not as the others do it: perl would heed values of the script, and complain of a locale.
+    [ -z "$perl" ] ||
+        LANG=C exec "$perl" -MPOSIX -e 'setsid;exec@ARGV;exit 127' /bin/sh -c 'LANG=C.UTF-8; . /proc/self/fd/6' sh "$@"
     . /proc/self/fd/6           # ends with "$@", in a process group of its own
     echo 'twinline: the values for this script were lost on the way'; exit 126
 }
@@ -68,9 +73,8 @@ interpreter() {
     interp= arg= first=
     IFS= read -r first <"$1"
     case $first in
-    '#!'*) read -r interp arg <<EOF
-${first#??}
-EOF
+    '#!'[[:blank:]]*) read -r _ interp arg <"$1" ;;
+    '#!'*) read -r interp arg <"$1"; interp=${interp#??} ;;
     esac
     if [ -n "$interp" ]; then
         command -v "$interp" >/dev/null && [ ! -d "$interp" ] && return

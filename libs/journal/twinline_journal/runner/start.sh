@@ -46,7 +46,8 @@ judge() {
 
 # $fresh when it is us who start it; else $state is what has become of the task.
 start() {
-    word= version= env=
+    unset env text                  # a login may have exported variables of these names
+    word= version= env= text=
     read -r word version id digest bytes limits     # limits: timeout (or -), kill_after, max_output
     [ "$word $version" = 'twinline-task 1' ] || die 'no task frame on stdin: send one made for this runner'
     [ "${1-$id}" = "$id" ] || die "the frame is for $id, not $1"
@@ -58,12 +59,11 @@ start() {
     fi
     { [ "$verb" = start ] || open_bell; } && open_pipe || discard "cannot make a pipe in $dir: its file system has none"
     receive
-    # Both by one process. The script gets a group of its own, by which it can be ended.
-    env=$(printf '%b\n' "$env"; command -v setsid || command -v perl) group=${env##*$newline} options=
-    case $group in */perl) options="-MPOSIX -e 'setsid;exec@ARGV'" ;; esac
+    env=$(printf '%b\n=' "$env"; command -v setsid)    # both by one process
+    case ${env##*$newline} in = | =/*) group=${env##*$newline=} ;; *) discard 'this host is short of processes' ;; esac
     exec 6<<EOF
 ${env%$newline*}
-exec 6<&-; exec "$group" $options "\$@"
+exec 6<&-; exec ${group:+"$group"} "\$@"
 EOF
     detached supervise "$id" "$suffix"
     exec 4<&- 5>&- 6<&-
@@ -116,10 +116,12 @@ discard() {
 
 # A pipe from 5 to 4. What is behind a here-document is one in most shells; in others it is a file.
 open_pipe() {
-    exec 4<<EOF
+    if { [ -p /proc/self/fd/4 ] && { :; } 5>/proc/self/fd/4; } 2>/dev/null 4<<EOF; then
 .
 EOF
-    if [ -p /proc/self/fd/4 ] && { :; } 2>/dev/null 5>/proc/self/fd/4; then
+        exec 4<<EOF
+.
+EOF
         read -r _ <&4
         exec 5>/proc/self/fd/4
     else
@@ -137,7 +139,7 @@ detached() {
     set -- env -i PATH="$PATH" HOME="${HOME-}" LOGNAME="${LOGNAME-}" LANG=C.UTF-8 TWINLINE_JOURNAL="$root" \
         TWINLINE_SHELL="$shell" TWINLINE_RUNNER="$self" TWINLINE_UMASK="$TWINLINE_UMASK" \
         ${TWINLINE_INSTANCE:+TWINLINE_INSTANCE="$TWINLINE_INSTANCE"} $shell "$self" "$@"
-    { setsid -f "$@" || setsid setsid "$@" || perl -MPOSIX -e 'fork&&exit;setsid;exec@ARGV' "$@"; } \
+    { setsid -f "$@" || setsid setsid "$@" || perl -MPOSIX -e 'fork&&exit;setsid;exec@ARGV;exit 127' "$@"; } \
         </dev/null >/dev/null 2>&1 8<&-
 }
 
@@ -171,7 +173,7 @@ emit() { { [ "$1" = 0 ] || dd bs=1 skip="$1" count=0 2>/dev/null; head -c "$(($2
 hear() {
     if [ -z "$ticker" ]; then
         [ -p /proc/self/fd/8 ] || open_bell
-        while sleep 0.25 2>/dev/null || sleep 1; do echo; done </dev/null >&9 2>/dev/null 8<&- &
+        while sleep 0.25 2>/dev/null || sleep 1; do echo || exit; done </dev/null >&9 2>/dev/null 8<&- &
         ticker=$!
         trap 'kill $ticker 2>/dev/null' EXIT
         exec 9>&-               # so that no ring will come is seen, when all others were killed

@@ -79,7 +79,8 @@ supervise() {
 wait_for_lead() {
     export TWINLINE_LEAD="lead $suffix"
     ended=$(awk 'BEGIN {
-        known = (getline map <"/proc/self/maps") > 0 && map ~ /\/(mawk|gawk|original-awk)$/
+        known = (getline map <"/proc/self/maps") > 0 && map ~ /\/(mawk|original-awk)$/
+        close("/proc/self/maps")
         if (!known && !(killed = system("kill -9 $$"))) exit 3
         status = system("set -- $TWINLINE_LEAD; . \"$TWINLINE_RUNNER\""); signal = 0
         if (status && known) killed = system("kill -9 $$")
@@ -165,9 +166,8 @@ conclude() {
         [ -d "$dir" ] || exit 1     # somebody removed the journal
         sleep 5                     # a full disk: the outcome is worth waiting for room
     done
-    set -- work/* work/.[!.]* work/..?* words
-    for left in "$@"; do
-        if [ -e "$left" ] || [ -h "$left" ]; then rm -rf "$@"; break; fi
+    for left in work/* work/.[!.]* work/..?* words; do
+        if [ -e "$left" ] || [ -h "$left" ]; then rm -rf work words; break; fi
     done
     [ ! -p /proc/self/fd/9 ] || echo >&9
 }
@@ -187,11 +187,12 @@ EOF
 
 # TERM to the whole group, KILL to what is left after the grace.
 end() {
-    read_task; read_pid
-    for _ in 1 2 3 4 5 6 7 8 9 10; do
-        alive "$lead" "$lead_since" || return 0
+    read_task; read_pid; read_clock; deadline=$((clock + kill_after))
+    while alive "$lead" "$lead_since"; do
         ! kill -TERM "-$lead" 2>/dev/null || break
-        nap 10                      # it has told its number, and makes its group next
+        read_clock                  # it has told its number, and makes its group next
+        [ "$clock" -lt "$deadline" ] || { kill -KILL "-$lead" 2>/dev/null || kill -KILL "$lead"; return; }
+        nap 5
     done
     wait_for_group
 }
