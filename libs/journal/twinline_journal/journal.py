@@ -44,7 +44,8 @@ class Journal:
     def start(self, spec: TaskSpec) -> Status:
         """Start the task once: a second call for its id runs nothing. Returns when the disk has the acceptance.
 
-        Raises JournalError when the host cannot run it; nothing was started then.
+        Raises JournalError when the host cannot run it; nothing was started then, unless the runner did not answer in
+        time: `status` tells.
         """
         status = self.status(spec.task_id)
         if status.state in (State.ABSENT, State.ACCEPTED):

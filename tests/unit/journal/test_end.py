@@ -119,9 +119,7 @@ async def test_a_host_that_is_slow_to_start_a_script_ends_it_too(host: Host, slo
     host.environ["LOGNAME"] = ""
     host.start("sleep 20", **({"timeout": 0.5} if reason is Reason.TIMED_OUT else {}))
     if reason is Reason.CANCELED:
-        await eventually(
-            lambda: host.file("pid").exists() and (slow == "id" or "group" in host.file("pid").read_text())
-        )
+        await eventually(lambda: host.mark("supervisor" if slow == "id" else "group") > 0)
         host.journal.cancel("task-1")
     ended = await host.ended()
     assert (ended.reason, ended.signal) == (reason, signal.SIGTERM if slow == "setsid" else None)

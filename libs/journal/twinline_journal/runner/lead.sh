@@ -17,7 +17,8 @@
 #   output   the copier, a `cat`: the script's stdout and stderr, append only
 #   stop     cancel, or the watchdog: why the script is being ended
 #   exit     supervise  one line, by one write; without its newline it does not count
-# Values of a task's environment are in no file: they go from `start` to `lead` through a pipe.
+# Values of a task's environment are in none of them: they go from `start` to `lead` through a pipe, or where a shell
+# keeps here-documents in files, through one without a name.
 #
 # Needs Linux, a POSIX sh (dash, bash, busybox) and awk, cat, date, dd, du, env, find, head, id, ls, mkdir, mv, rm,
 # rmdir, sleep; setsid, or else perl; and mkfifo, where the sh keeps here-documents in files. Times are hundredths
