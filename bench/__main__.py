@@ -40,7 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--agents", type=int, default=1000, help="simulated agents; 0 leaves them out")
     parser.add_argument("--ssh", type=int, default=50, help="SSH hosts; 0 leaves them out")
-    parser.add_argument("--rounds", type=int, default=5, help="pairs of rounds that count")
+    parser.add_argument("--rounds", type=int, default=9, help="pairs of rounds that count")
     done = asyncio.run(measure(parser.parse_args()))
     floored = [compared for compared in done if not compared.note]
     above = [compared for compared in floored if max(compared.wall(), compared.cpu()) > FLOOR]

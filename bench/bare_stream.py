@@ -1,8 +1,8 @@
 """The bare transport: a tuned grpc.aio server that sends one order down each stream and counts the answers.
 
-It speaks the agents' own messages with the same mTLS, so that the same simulated agents serve both sides of the
-comparison; it stores nothing, knows nobody and checks nothing but the certificate. 64 writers, because a task for each
-stream costs a fifth more.
+It speaks the agents' own messages with the same mTLS, and says in them all that an agent needs to run a task, so that
+the same simulated agents do the same for both sides of the comparison; it stores nothing, knows nobody and checks
+nothing but the certificate. 64 writers, because a task for each stream costs a fifth more.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ import grpc
 from bench.fleet import cpu_seconds, read_lines
 from twinline.agent_gateway.v1 import agents_pb2 as pb
 from twinline.agent_gateway.v1 import agents_pb2_grpc as rpc
+from twinline_journal.spec import MAX_OUTPUT
 from twinline_kit import process, tls
+from twinline_kit.ids import new_id, new_ids
 
 WRITERS = 64
 OPTIONS = [
@@ -61,19 +63,27 @@ class Echo(rpc.AgentServiceServicer):
         self._left = len(self.streams)
         self._done.clear()
         began = time.monotonic()
-        waiting = iter(enumerate(self.streams))
-        work = pb.Work(script=script)
+        waiting = iter(zip(new_ids("task", len(self.streams)), self.streams, strict=True))
+        work = pb.Work(script=script, env={"TWINLINE_RUN": new_id("run")}, max_output=MAX_OUTPUT)
+        work.timeout.seconds, work.kill_after.seconds = 3600, 10
 
         async def write() -> None:
-            for number, stream in waiting:
-                delivery = pb.Delivery(task_id=f"task-{number:016d}", work=work)
-                await stream.write(pb.GatewayMessage(orders=pb.Orders(deliveries=[delivery])))
+            for task_id, stream in waiting:
+                await stream.write(_order(task_id, work))
 
         async with asyncio.TaskGroup() as group:
             for _ in range(WRITERS):
                 group.create_task(write())
         await asyncio.wait_for(self._done.wait(), 120)
         return time.monotonic() - began
+
+
+def _order(task_id: str, work: pb.Work) -> pb.GatewayMessage:
+    message = pb.GatewayMessage()
+    delivery = message.orders.deliveries.add(task_id=task_id, work=work)
+    delivery.work.env["TWINLINE_TASK"] = task_id
+    delivery.work.env["TWINLINE_SERVER"] = "bench"
+    return message
 
 
 async def serve(folder: Path) -> None:

@@ -117,7 +117,7 @@ async def test_a_host_that_is_slow_to_start_a_script_ends_it_too(host: Host, slo
     tool.write_text(f'#!/bin/sh\ncase $* in *supervise*) ;; *) sleep 1.5 ;; esac\nexec {shutil.which(slow)} "$@"\n')
     tool.chmod(0o700)
     host.environ["LOGNAME"] = ""
-    host.start("sleep 20", **({"timeout": 0.5} if reason is Reason.TIMED_OUT else {}))
+    host.start("sleep 20", timeout=0.5 if reason is Reason.TIMED_OUT else 60)
     if reason is Reason.CANCELED:
         await eventually(lambda: host.mark("supervisor" if slow == "id" else "group") > 0)
         host.journal.cancel("task-1")
