@@ -17,6 +17,8 @@ from bench.installation import installed
 from bench.rounds import Comparison
 
 FLOOR = 2.5
+AGENT_ROUNDS = 3
+"""Rounds with agents for each with SSH hosts: they are short, and vary more."""
 
 
 async def measure(options: argparse.Namespace) -> list[Comparison]:
@@ -25,7 +27,8 @@ async def measure(options: argparse.Namespace) -> list[Comparison]:
     with tempfile.TemporaryDirectory(prefix="twinline-bench-") as folder:
         async with installed() as suite:
             if options.agents:
-                compared, storm = await agents.measure(suite, Path(folder), count=options.agents, rounds=options.rounds)
+                rounds = AGENT_ROUNDS * options.rounds
+                compared, storm = await agents.measure(suite, Path(folder), count=options.agents, rounds=rounds)
                 done.append(compared)
                 print(*storm, *compared.lines(), sep="\n", flush=True)
             if options.ssh:
@@ -40,7 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--agents", type=int, default=1000, help="simulated agents; 0 leaves them out")
     parser.add_argument("--ssh", type=int, default=50, help="SSH hosts; 0 leaves them out")
-    parser.add_argument("--rounds", type=int, default=9, help="pairs of rounds that count")
+    parser.add_argument("--rounds", type=int, default=7, help="pairs of rounds; thrice with agents")
     done = asyncio.run(measure(parser.parse_args()))
     floored = [compared for compared in done if not compared.note]
     above = [compared for compared in floored if max(compared.wall(), compared.cpu()) > FLOOR]
