@@ -57,7 +57,7 @@ async def test_perl_tells_of_an_interpreter_that_cannot_be_executed(bare: Host, 
 
 async def test_perl_heeds_no_value_of_a_script(bare: Host, tools: Path) -> None:
     (tools / "setsid").unlink()
-    values = {"LC_ALL": "xx_XX", "PERL5OPT": "-Mno::such"}
+    values = {"PERL5OPT": "-Mno::such"}
     bare.journal.start(TaskSpec("task-1", b"#!/bin/sh\necho $PERL5OPT $LANG", values))
     assert (await bare.ended()).exit_status == 0
     assert bare.output() == b"-Mno::such C.UTF-8\n"
