@@ -10,7 +10,7 @@ from twinline_executor import headers, inputs, selectors
 from twinline_executor.active import SURELY_KEPT
 from twinline_executor.errors import ScriptTooLarge, SelectionEmpty, TargetNotFound
 from twinline_executor.headers import MAX_SOURCE
-from twinline_executor.rows import Run, Script, Target, Task
+from twinline_executor.rows import Candidate, Run, Script, Target, Task
 from twinline_executor.store.scripts import ScriptStore
 from twinline_executor.store.targets import TargetStore
 from twinline_kit import times
@@ -73,7 +73,7 @@ class Planner:
                 return None
         raise InvalidArgument("there is nothing to run; name a script or give a command", field="what")
 
-    def _select(self, request: pb.StartRunRequest) -> Sequence[Target]:
+    def _select(self, request: pb.StartRunRequest) -> Sequence[Target | Candidate]:
         if request.selector and request.targets:
             raise InvalidArgument("give a selector or a list of targets, not both", field="selector")
         if len(request.targets) > MOST_NAMED:

@@ -1,7 +1,9 @@
 """What the stores take and give: plain values that know nothing of a database."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 from twinline_executor.inputs import Declaration
 from twinline_executor.states import Line, RunState, State
@@ -31,7 +33,24 @@ class Target:
     @property
     def line(self) -> Line:
         """Which line reaches it."""
-        return Line.AGENT if self.generation == 5 else Line.SSH
+        return Line.to(self.generation)
+
+
+class Candidate(NamedTuple):
+    """What of a target its being picked for a run depends on, and its task needs. A run may look at ten thousand."""
+
+    id: str
+    name: str
+    generation: int
+    deployment: str
+    state: str
+    tags: Sequence[str]
+    agent_id: str
+
+    @property
+    def line(self) -> Line:
+        """Which line reaches it."""
+        return Line.to(self.generation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +106,8 @@ class Run:
         return usual if self.max_output is None else self.max_output
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One script on one host."""
+class Task(NamedTuple):
+    """One script on one host. A tuple, as a run may make ten thousand at once."""
 
     id: str
     run_id: str

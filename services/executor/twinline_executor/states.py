@@ -56,6 +56,11 @@ class Line(IntEnum):
     SSH = 1
     AGENT = 2
 
+    @classmethod
+    def to(cls, generation: int) -> "Line":
+        """Which line reaches a host of this generation."""
+        return cls.AGENT if generation == 5 else cls.SSH
+
 
 _ENDS = {
     Event.SUCCEED: State.SUCCEEDED,

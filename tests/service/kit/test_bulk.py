@@ -49,6 +49,10 @@ def item(number: int, **other: Any) -> dict[str, Any]:
     return values | other
 
 
+def columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    return {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
+
+
 def stored(engine: sa.Engine) -> list[dict[str, Any]]:
     with engine.connect() as connection:
         return [dict(row) for row in connection.execute(sa.select(ITEM).order_by(ITEM.c.id)).mappings()]
@@ -58,24 +62,25 @@ def stored(engine: sa.Engine) -> list[dict[str, Any]]:
 def test_rows_are_stored_as_they_are(engine: sa.Engine, count: int) -> None:
     rows = [item(number) for number in range(count)]
     with engine.begin() as connection:
-        assert execute_many(connection, INSERT, [dict(row) for row in rows]) == count
+        assert execute_many(connection, INSERT, columns(rows)) == count
     assert stored(engine) == rows
 
 
 def test_nothing_to_do_is_done(engine: sa.Engine) -> None:
     with engine.begin() as connection:
-        assert execute_many(connection, INSERT, []) == 0
+        assert execute_many(connection, INSERT, {}) == 0
+        assert execute_many(connection, INSERT, {name: [] for name in item(0)}) == 0
     assert stored(engine) == []
 
 
 def test_only_rows_that_are_as_expected_are_changed_and_counted(engine: sa.Engine) -> None:
     with engine.begin() as connection:
-        execute_many(connection, INSERT, [item(number, done=number == 7) for number in range(150)])
+        execute_many(connection, INSERT, columns([item(number, done=number == 7) for number in range(150)]))
         changes = [
             {"key": f"item-{number:03}", "expected": number + (number == 9), "kind": 500, "done": True, "made": NOON}
             for number in range(200)
         ]
-        assert execute_many(connection, UPDATE, changes) == 148
+        assert execute_many(connection, UPDATE, columns(changes)) == 148
     untouched = [row for row in stored(engine) if row["kind"] != 500]
     assert untouched == [item(7, done=True), item(9)]
     assert {row["made"] for row in stored(engine) if row["kind"] == 500} == {NOON}
@@ -83,15 +88,26 @@ def test_only_rows_that_are_as_expected_are_changed_and_counted(engine: sa.Engin
 
 def test_a_row_that_cannot_be_stored_fails_all(engine: sa.Engine) -> None:
     with engine.begin() as connection:
-        execute_many(connection, INSERT, [item(3)])
+        execute_many(connection, INSERT, columns([item(3)]))
     with pytest.raises(IntegrityError), engine.begin() as connection:
-        execute_many(connection, INSERT, [item(number) for number in range(200)])
+        execute_many(connection, INSERT, columns([item(number) for number in range(200)]))
     assert stored(engine) == [item(3)]
 
 
 def test_one_parameter_is_enough(engine: sa.Engine) -> None:
     with engine.begin() as connection:
-        execute_many(connection, INSERT, [item(number) for number in range(5)])
+        execute_many(connection, INSERT, columns([item(number) for number in range(5)]))
         done = sa.update(ITEM).where(ITEM.c.id == sa.bindparam("key")).values(done=sa.true())
-        assert execute_many(connection, done, [{"key": f"item-{number:03}"} for number in (1, 3)]) == 2
+        assert execute_many(connection, done, {"key": ["item-001", "item-003"]}) == 2
     assert [row["kind"] for row in stored(engine) if row["done"]] == [1, 3]
+
+
+def test_what_a_statement_says_itself_is_the_same_for_all_rows(engine: sa.Engine) -> None:
+    same: sa.ColumnElement[int] = sa.literal_column("7")
+    insert = sa.insert(ITEM).values(kind=same, done=sa.false())
+    with engine.begin() as connection:
+        names = [f"item-{number:03}" for number in range(130)]
+        assert execute_many(connection, insert, {"id": names, "made": [NOON] * 130}) == 130
+    assert [(row["id"], row["kind"], row["done"], row["made"]) for row in stored(engine)] == [
+        (name, 7, False, NOON) for name in names
+    ]

@@ -78,7 +78,7 @@ async def test_a_task_that_ends_at_once_is_written_once(engine: sa.Engine, task:
 
 def many(engine: sa.Engine, count: int) -> list[ActiveTask]:
     """The tasks of another run, as they are followed."""
-    rows = [replace(ROW, id=f"many-{number}", run_id="run-2", target_name=f"web-{number}") for number in range(count)]
+    rows = [ROW._replace(id=f"many-{number}", run_id="run-2", target_name=f"web-{number}") for number in range(count)]
     stored = RunStore(engine).create(replace(RUN, id="run-2", request_id="r2"), rows)
     run = ActiveRun(stored, deadline=float("inf"), waiting=count)
     run.tasks = {row.id: ActiveTask(row, run, adopted=False) for row in rows}

@@ -45,7 +45,7 @@ class TargetService(rpc.TargetServiceServicer):
         size = pages.page_size(request.page_size)
         picks = selectors.parse(request.selector)
         after = pages.after(request.page_token, filter=request.selector)
-        rows = await to_thread(self._targets.matching, picks, after=after, limit=size + 1)
+        rows = await to_thread(self._targets.page, picks, after=after, limit=size + 1)
         page, following = pages.slice(rows, size, lambda row: row.name, filter=request.selector)
         return pb.ListTargetsResponse(targets=[convert.target(row) for row in page], next_page_token=following)
 

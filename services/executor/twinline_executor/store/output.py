@@ -40,7 +40,7 @@ class OutputStore:
         return running
 
 
-def rows(task_id: str, offset: int, data: bytes) -> Iterator[dict[str, object]]:
-    """The rows that hold `data` from `offset` on."""
+def rows(task_id: str, offset: int, data: bytes) -> Iterator[tuple[str, int, bytes]]:
+    """The rows that hold `data` from `offset` on: task, offset and data of each."""
     for start in range(0, len(data), ROW):
-        yield {"task_id": task_id, "offset": offset + start, "data": data[start : start + ROW]}
+        yield task_id, offset + start, data[start : start + ROW]

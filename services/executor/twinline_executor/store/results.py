@@ -80,7 +80,7 @@ class ResultStore:
         self, connection: sa.Connection, results: Sequence[Result], changes: Mapping[str, int]
     ) -> bool:
         if results:
-            if execute_many(connection, _GUARDED_UPDATE, [_values(each, changes) for each in results]) != len(results):
+            if execute_many(connection, _GUARDED_UPDATE, _columns(results, changes)) != len(results):
                 return False
             self._append(connection, results)
         return True
@@ -88,10 +88,7 @@ class ResultStore:
     def _recorded_alone(self, connection: sa.Connection, result: Result, changes: Mapping[str, int]) -> bool:
         try:
             with connection.begin_nested():
-                if connection.execute(_GUARDED_UPDATE, _values(result, changes)).rowcount != 1:
-                    return False
-                self._append(connection, [result])
-                return True
+                return self._recorded_at_once(connection, [result], changes)
         except (DataError, IntegrityError):
             log.exception("a result cannot be stored", extra={"task": result.task_id})
             return False
@@ -100,7 +97,9 @@ class ResultStore:
         pieces = [
             row for result in results if result.data for row in rows(result.task_id, result.expected_size, result.data)
         ]
-        execute_many(connection, _INSERT_OUTPUT, pieces)
+        if pieces:
+            task_ids, offsets, data = zip(*pieces, strict=True)
+            execute_many(connection, _INSERT_OUTPUT, {"task_id": task_ids, "offset": offsets, "data": data})
 
     def close_run(self, run_id: str, *, at: datetime) -> RunState:
         """Bring a run's own state up to its tasks'; answer it.
@@ -141,11 +140,15 @@ def _changes(connection: sa.Connection, results: Sequence[Result], replica: str)
     return {row.id: row.changes for row in connection.execute(counted)}
 
 
-def _values(result: Result, changes: Mapping[str, int]) -> dict[str, Any]:
+def _columns(results: Sequence[Result], changes: Mapping[str, int]) -> dict[str, Sequence[Any]]:
     return {
-        "key": result.task_id, "expected_size": result.expected_size, "state": int(result.state),
-        "settled": result.settled, "reason": result.reason, "message": result.message,
-        "exit_status": result.exit_status, "signal": result.signal, "output_size": result.output_size,
-        "output_truncated": result.output_truncated, "output_sha256": result.output_sha256,
-        "start_time": result.start_time, "end_time": result.end_time, "change": changes[result.run_id],
+        "key": [each.task_id for each in results], "expected_size": [each.expected_size for each in results],
+        "state": [int(each.state) for each in results], "settled": [each.settled for each in results],
+        "reason": [each.reason for each in results], "message": [each.message for each in results],
+        "exit_status": [each.exit_status for each in results], "signal": [each.signal for each in results],
+        "output_size": [each.output_size for each in results],
+        "output_truncated": [each.output_truncated for each in results],
+        "output_sha256": [each.output_sha256 for each in results],
+        "start_time": [each.start_time for each in results], "end_time": [each.end_time for each in results],
+        "change": [changes[each.run_id] for each in results],
     }  # fmt: skip

@@ -10,11 +10,22 @@ from sqlalchemy.exc import IntegrityError
 
 from twinline_executor.errors import TargetDeleted, TargetNameTaken, TargetNotFound
 from twinline_executor.models import targets
-from twinline_executor.rows import SeenHostKey, Target
+from twinline_executor.rows import Candidate, SeenHostKey, Target
 from twinline_executor.selectors import Predicate
 
 COLUMNS = [targets.c[field.name] for field in fields(Target)]
 READ_AT_ONCE = 1000
+
+Row = tuple[Any, ...]
+
+
+def _pages_of(*columns: sa.ColumnElement[Any]) -> sa.Select[Row]:
+    query = sa.select(*columns).where(targets.c.name > sa.bindparam("after"))
+    return query.order_by(targets.c.name).limit(READ_AT_ONCE)
+
+
+_ALL = _pages_of(*COLUMNS)
+_CANDIDATES = _pages_of(*(targets.c[name] for name in Candidate._fields))
 
 _LEARN = (
     sa.update(targets)
@@ -99,16 +110,22 @@ class TargetStore:
                 found |= self._by_id(connection, some)
         return {target_id: target for target_id, target in found.items() if target.name}
 
-    def matching(self, predicate: Predicate, *, after: str = "", limit: int | None = None) -> list[Target]:
+    def page(self, predicate: Predicate, *, after: str, limit: int) -> list[Target]:
         """The targets that a selector picks, by name, from `after` on; at most `limit`."""
         picked: list[Target] = []
         with self._engine.connect() as connection:
-            for target in self._by_name(connection, after):
-                if predicate(target):
+            for row in self._by_name(connection, _ALL, after):
+                if predicate(target := _target(row)):
                     picked.append(target)
                     if len(picked) == limit:
                         break
         return picked
+
+    def matching(self, predicate: Predicate) -> list[Candidate]:
+        """All that a selector picks, by name."""
+        with self._engine.connect() as connection:
+            candidates = map(Candidate._make, self._by_name(connection, _CANDIDATES, ""))
+            return [candidate for candidate in candidates if predicate(candidate)]
 
     def learn_host_keys(self, seen: Sequence[SeenHostKey]) -> list[str]:
         """Pin keys where none is pinned; answer those that are now, in the same order, "" for targets that moved on."""
@@ -128,10 +145,9 @@ class TargetStore:
         query = sa.select(*COLUMNS).where(targets.c.id.in_(ids))
         return {row.id: _target(row) for row in connection.execute(query)}
 
-    def _by_name(self, connection: sa.Connection, after: str) -> Iterator[Target]:
+    def _by_name(self, connection: sa.Connection, query: sa.Select[Row], after: str) -> Iterator[sa.Row[Row]]:
         while True:
-            query = sa.select(*COLUMNS).where(targets.c.name > after).order_by(targets.c.name).limit(READ_AT_ONCE)
-            page = [_target(row) for row in connection.execute(query)]
+            page = connection.execute(query, {"after": after}).all()
             yield from page
             if len(page) < READ_AT_ONCE:
                 return
