@@ -78,7 +78,7 @@ class _SqliteDateTime(sqlite.DATETIME):
 
     def bind_processor(self, dialect: sa.Dialect) -> Callable[[datetime | None], str | None]:
         """`2026-05-01 12:00:00.000000`."""
-        return lambda value: value.replace(tzinfo=None).isoformat(" ", "microseconds") if value else None
+        return lambda value: value.isoformat(" ", "microseconds")[:26] if value else None  # less its zone
 
     def result_processor(self, dialect: sa.Dialect, coltype: object) -> Callable[[str | None], datetime | None]:
         """A naive datetime."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable
 from itertools import islice
 
@@ -40,6 +41,32 @@ _MOST_NAMED = 10_000
 Write = Callable[[pb.DispatchResponse], Awaitable[None]]
 
 
+class _Message:
+    """A message that reports are put into as they come: each is copied but once."""
+
+    __slots__ = ("_agent_id", "_group", "bytes", "count", "response")
+
+    def __init__(self) -> None:
+        self.response = pb.DispatchResponse()
+        self.count = 0
+        self.bytes = 0
+        self._agent_id = ""
+        self._group: pb.AgentReport | None = None
+
+    @property
+    def full(self) -> bool:
+        """Whether the next report goes into another one."""
+        return self.count >= AT_ONCE or self.bytes >= MESSAGE
+
+    def add(self, agent_id: str, report: agents_pb2.TaskReport, size: int) -> None:
+        """Put a report in, beside what the same agent said just before."""
+        if self._group is None or self._agent_id != agent_id:
+            self._group, self._agent_id = self.response.reports.add(agent_id=agent_id), agent_id
+        self._group.reports.append(report)
+        self.count += 1
+        self.bytes += size
+
+
 class DispatchStream(Cuttable):
     """One stream. Reports wait here; where they do not fit, the reading from agents waits, or they are shed.
 
@@ -54,7 +81,8 @@ class DispatchStream(Cuttable):
         self.forwarded = forwarded
         self.closed = False
         self.lookup = Lookup()
-        self._reports: list[tuple[str, agents_pb2.TaskReport]] = []
+        self._messages: deque[_Message] = deque()
+        self._reports = 0
         self._bytes = 0
         # Not bounded but by what this dispatcher asked for and by the number of agents: reading its requests must never
         # wait for it to read our answers.
@@ -68,7 +96,7 @@ class DispatchStream(Cuttable):
     @property
     def full(self) -> bool:
         """Whether a report has to wait for `room`."""
-        return not self.closed and (len(self._reports) >= MOST_REPORTS or self._bytes >= MOST_BYTES)
+        return not self.closed and (self._reports >= MOST_REPORTS or self._bytes >= MOST_BYTES)
 
     @property
     def hesitant(self) -> bool:
@@ -105,10 +133,14 @@ class DispatchStream(Cuttable):
         """Pass a report up."""
         if self.closed:
             return
-        self._reports.append((agent_id, report))
-        self._bytes += _size(report)
+        if not self._messages or self._messages[-1].full:
+            self._messages.append(_Message())
+        size = _OF_A_REPORT + len(report.data) + len(report.message)
+        self._messages[-1].add(agent_id, report, size)
+        self._reports += 1
+        self._bytes += size
         self._wake.set()
-        if len(self._reports) >= AT_ONCE:
+        if self._reports >= AT_ONCE:
             self._many.set()
 
     def tell_presence(self, agent_id: str) -> None:
@@ -125,7 +157,8 @@ class DispatchStream(Cuttable):
         """Take nothing more, and let go of all who wait."""
         self.closed = True
         self.lookup.clear()
-        self._reports.clear()
+        self._messages.clear()
+        self._reports = self._bytes = 0
         self._shed.clear()
         self._room.set()
 
@@ -133,7 +166,7 @@ class DispatchStream(Cuttable):
         """Write what there is to tell, several in one message, until cancelled or the line is gone."""
         while True:
             await self._wake.wait()
-            if len(self._reports) < AT_ONCE:
+            if self._reports < AT_ONCE:
                 self._many.clear()
                 try:
                     async with asyncio.timeout(FLUSH_AFTER):
@@ -152,20 +185,10 @@ class DispatchStream(Cuttable):
                 return
 
     def _take(self) -> pb.DispatchResponse:
-        response = pb.DispatchResponse()
-        groups: dict[str, pb.AgentReport] = {}
-        taken = size = 0
-        for agent_id, report in self._reports[:AT_ONCE]:
-            if size >= MESSAGE:
-                break
-            group = groups.get(agent_id)
-            if group is None:
-                group = groups[agent_id] = response.reports.add(agent_id=agent_id)
-            group.reports.append(report)
-            taken += 1
-            size += _size(report)
-        del self._reports[:taken]
-        self._bytes -= size
+        message = self._messages.popleft() if self._messages else _Message()
+        self._reports -= message.count
+        self._bytes -= message.bytes
+        response = message.response
         self._take_back()
         for agent_id in list(islice(self._presence, _MOST_NAMED)):
             del self._presence[agent_id]
@@ -184,7 +207,3 @@ class DispatchStream(Cuttable):
         for agent_id in list(islice(self._shed, max(1, (MOST_BYTES - self._bytes) // _OF_AN_AGENT))):
             del self._shed[agent_id]
             self._presence[agent_id] = None
-
-
-def _size(report: agents_pb2.TaskReport) -> int:
-    return _OF_A_REPORT + len(report.data) + len(report.message)

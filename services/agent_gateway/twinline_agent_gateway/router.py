@@ -269,10 +269,7 @@ class Router:
     def _report(self, route: Route, report: agents_pb2.TaskReport) -> None:
         if report.state in _OVER and self._routes.get(report.task_id) is route:  # it may have waited for room
             del self._routes[report.task_id]
-        # A part of a message keeps all of it in memory, and this one may wait long after the others are gone.
-        alone = agents_pb2.TaskReport()
-        alone.CopyFrom(report)
-        route.dispatcher.report(route.agent_id, alone)
+        route.dispatcher.report(route.agent_id, report)
 
     async def _fits(self, dispatcher: DispatchStream, agent_id: str) -> bool:
         """Wait for room on the stream; False when the agent's reports are shed."""

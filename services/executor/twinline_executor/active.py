@@ -34,8 +34,7 @@ SHORT_AT_MOST = 3
 _ENDS = {Reason.TIMED_OUT: Event.TIME_OUT, Reason.CANCELED: Event.CANCEL}
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(NamedTuple):
     """How a finished task ended on its host; times are the host's."""
 
     reason: Reason

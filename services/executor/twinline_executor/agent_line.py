@@ -206,15 +206,20 @@ class AgentLine:
             self._absent(task)
         elif report.state == TaskReport.STATE_REJECTED:
             self._rejected(task, report.message)
-        elif not self._recorder.note_output(task, report.offset, report.data):
-            self._again[task.id] = task  # something in between was lost: from the stored end on, please
-        elif not task.settled:
-            self._advance(task, report)
+        else:
+            before = (task.pending_bytes, task.state, task.reason)
+            try:
+                if not self._recorder.take_in(task, report.offset, report.data):
+                    self._again[task.id] = task  # something in between was lost: from the stored end on, please
+                elif not task.settled:
+                    self._advance(task, report)
+            finally:
+                if task.settled or before != (task.pending_bytes, task.state, task.reason):
+                    self._recorder.note(task)
         return True
 
     def _advance(self, task: ActiveTask, report: agents_pb2.TaskReport) -> None:
         complete = task.received >= report.output_size
-        before = (task.state, task.reason)
         if report.state == TaskReport.STATE_FINISHED and complete:
             task.end(_end(report))
         elif report.state == TaskReport.STATE_INTERRUPTED and (
@@ -223,8 +228,6 @@ class AgentLine:
             task.interrupted(_REASONS.get(report.end))
         else:
             task.is_on_host(_time(report.start_time), running=report.state != TaskReport.STATE_ACCEPTED)
-        if before != (task.state, task.reason) or task.settled:
-            self._recorder.note(task)
 
     def _absent(self, task: ActiveTask) -> None:
         task.absent()

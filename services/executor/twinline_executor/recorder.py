@@ -99,18 +99,24 @@ class Recorder:
 
     def note_output(self, task: ActiveTask, offset: int, data: bytes) -> bool:
         """Take in output and store it with the next batch; false when something is missing before it."""
+        before = (task.pending_bytes, task.settled)
+        taken = self.take_in(task, offset, data)
+        if before != (task.pending_bytes, task.settled):
+            self.note(task)
+        return taken
+
+    def take_in(self, task: ActiveTask, offset: int, data: bytes) -> bool:
+        """Take in output, for who notes the task afterwards; false when something is missing before it."""
         if task.run.released:
             return True
         if offset + len(data) > task.run.run.output_limit(self._max_output):
             message = "its host sends more output than it was told to keep: how it ended is not to be trusted"
             task.happen(Event.INTERRUPT, TaskReason.OUTPUT_OVERRAN, message)
-            self.note(task)
             return True
         before = task.pending_bytes
         taken = task.take(offset, data)
         if task.pending_bytes > before:
             self._grow(task.pending_bytes - before)
-            self.note(task)
             if task.pending_bytes >= MUCH_OUTPUT or self._bytes >= BATCH_BYTES:
                 self._hurry.set()
         return taken
@@ -272,9 +278,9 @@ class Recorder:
     def _after(self, drafts: Sequence[_Draft], lost: set[str]) -> None:
         touched: dict[str, ActiveRun] = {}
         ended: Counter[tuple[str, str]] = Counter()
+        self._grow(-sum(len(draft.result.data) for draft in drafts))
         for draft in drafts:
             task, result = draft.task, draft.result
-            self._grow(-len(result.data))
             if result.task_id in lost:
                 self.on_lost(task)
                 continue
