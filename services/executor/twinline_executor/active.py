@@ -308,6 +308,8 @@ class ActiveTask:
 
     def _shown(self, message: str) -> str:
         """For people: short, printable, and without the run's secrets, which a host may say in what it refuses."""
+        if not message:
+            return ""
         if self.run.secrets:
             masker = Masker(self.run.secrets)
             masked = masker.feed(message.encode("utf-8", "replace")) + masker.finish()

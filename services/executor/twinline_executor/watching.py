@@ -55,13 +55,11 @@ class Watching:
         shown: tuple[Run, Counts] | None = None
         with self._changes.of(run_id) as watcher:
             while True:
-                run = await asyncio.to_thread(self._runs.get, run_id)
-                ended = run.state is not RunState.RUNNING
-                now = (run, await self._counts(run_id))
+                now = await asyncio.to_thread(self._runs.standing, run_id)
                 if now != shown:
                     yield now
                     shown = now
-                if ended:
+                if now[0].state is not RunState.RUNNING:
                     return
                 await watcher.changed(within=POLL)
                 await watcher.lull(LULL)

@@ -52,7 +52,7 @@ class RunService(rpc.RunServiceServicer):
         return await self._answer(_asked_again(run, request))
 
     async def GetRun(self, request: pb.GetRunRequest, context: Context) -> pb.Run:
-        return await self._answer(await to_thread(self._runs.get, request.run))
+        return convert.run(*await to_thread(self._runs.standing, request.run))
 
     async def ListRuns(self, request: pb.ListRunsRequest, context: Context) -> pb.ListRunsResponse:
         size = pages.page_size(request.page_size)
@@ -88,7 +88,7 @@ class RunService(rpc.RunServiceServicer):
         await to_thread(self._runs.get, request.run)
         await to_thread(self._runs.cancel, request.run)
         await self._dispatcher.cancel(request.run)
-        return await self._answer(await to_thread(self._runs.get, request.run))
+        return convert.run(*await to_thread(self._runs.standing, request.run))
 
     async def _plan(self, request: pb.StartRunRequest, run_id: str) -> tuple[Run, list[Task]]:
         run, tasks = await to_thread(

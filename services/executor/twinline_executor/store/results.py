@@ -33,8 +33,26 @@ _GUARDED_UPDATE = (
     )
 )  # fmt: skip
 
-
 _INSERT_OUTPUT = sa.insert(output)
+
+_OWN = sa.select(runs.c.id).where(
+    runs.c.id.in_(sa.bindparam("run_ids", expanding=True)), runs.c.owner == sa.bindparam("replica")
+)
+_COUNT_UP = (
+    sa.update(runs)
+    .where(runs.c.id.in_(_OWN.order_by(runs.c.id).with_for_update()))
+    .values(changes=runs.c.changes + 1)
+    .returning(runs.c.id, runs.c.changes)
+)
+
+_THIS_RUN = runs.c.id == sa.bindparam("this_run")
+_RUN = sa.select(runs.c.state, runs.c.canceled, runs.c.end_time).where(_THIS_RUN).with_for_update()
+_COUNT_TASKS = (
+    sa.select(tasks.c.state, tasks.c.settled, sa.func.count())
+    .where(tasks.c.run_id == sa.bindparam("this_run"))
+    .group_by(tasks.c.state, tasks.c.settled)
+)
+_CLOSE = sa.update(runs).where(_THIS_RUN)
 
 
 class ResultStore:
@@ -107,24 +125,16 @@ class ResultStore:
         By whom does not matter: it says what is stored of the tasks while nobody can write them, and nothing else.
         """
         with self._engine.begin() as connection:
-            run = connection.execute(
-                sa.select(runs.c.state, runs.c.canceled, runs.c.end_time).where(runs.c.id == run_id).with_for_update()
-            ).one()
-            query = (
-                sa.select(tasks.c.state, tasks.c.settled, sa.func.count())
-                .where(tasks.c.run_id == run_id)
-                .group_by(tasks.c.state, tasks.c.settled)
-            )
-            counted = connection.execute(query).all()
+            run = connection.execute(_RUN, {"this_run": run_id}).one()
+            counted = connection.execute(_COUNT_TASKS, {"this_run": run_id}).all()
             counts: dict[State, int] = {}
             for state, _, count in counted:
                 counts[State(state)] = counts.get(State(state), 0) + count
             state = states.of_run(counts, canceled=run.canceled)
             ended = None if state is RunState.RUNNING else run.end_time or at
             is_open = not all(settled for _, settled, _ in counted)
-            connection.execute(
-                sa.update(runs).where(runs.c.id == run_id).values(state=int(state), end_time=ended, open=is_open)
-            )
+            values = {"state": int(state), "end_time": ended, "open": is_open}
+            connection.execute(_CLOSE, {"this_run": run_id, **values})
             return state
 
 
@@ -134,10 +144,8 @@ def _changes(connection: sa.Connection, results: Sequence[Result], replica: str)
     Until it ends nobody else gets one, and nobody takes the run over: who has seen a number has seen all that was
     written under lower ones.
     """
-    touched = sa.select(runs.c.id).where(runs.c.id.in_({result.run_id for result in results}), runs.c.owner == replica)
-    grown = sa.update(runs).where(runs.c.id.in_(touched.order_by(runs.c.id).with_for_update()))
-    counted = grown.values(changes=runs.c.changes + 1).returning(runs.c.id, runs.c.changes)
-    return {row.id: row.changes for row in connection.execute(counted)}
+    known = {"run_ids": {result.run_id for result in results}, "replica": replica}
+    return {row.id: row.changes for row in connection.execute(_COUNT_UP, known)}
 
 
 def _columns(results: Sequence[Result], changes: Mapping[str, int]) -> dict[str, Sequence[Any]]:

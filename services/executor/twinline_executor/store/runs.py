@@ -61,10 +61,12 @@ class RunStore:
     def get(self, run_id: str) -> Run:
         """One run."""
         with self._engine.connect() as connection:
-            row = connection.execute(_RUN, {"run_id": run_id}).first()
-        if row is None:
-            raise RunNotFound(f"no run {run_id}; `twinline runs list` shows them", run=run_id)
-        return to_run(row)
+            return _run(connection, run_id)
+
+    def standing(self, run_id: str) -> tuple[Run, Counts]:
+        """One run, and how many of its tasks are in each state, at that moment or later."""
+        with self._engine.connect() as connection:
+            return _run(connection, run_id), _counts(connection, [run_id])[run_id]
 
     def newest(self, *, before: tuple[datetime, str] | None, limit: int) -> list[Run]:
         """Runs by time, newest first."""
@@ -78,11 +80,8 @@ class RunStore:
 
     def counts(self, run_ids: Sequence[str]) -> dict[str, Counts]:
         """How many tasks of each run are in each state."""
-        counted: dict[str, Counts] = {run_id: {} for run_id in run_ids}
         with self._engine.connect() as connection:
-            for run_id, state, count in connection.execute(_COUNTS, {"run_ids": list(run_ids)}):
-                counted[run_id][State(state)] = count
-        return counted
+            return _counts(connection, run_ids)
 
     def task(self, task_id: str) -> Task:
         """One task."""
@@ -131,6 +130,20 @@ class RunStore:
             if first != known:
                 connection.execute(sa.update(runs).where(this).values(credentials=first))
             return first
+
+
+def _run(connection: sa.Connection, run_id: str) -> Run:
+    row = connection.execute(_RUN, {"run_id": run_id}).first()
+    if row is None:
+        raise RunNotFound(f"no run {run_id}; `twinline runs list` shows them", run=run_id)
+    return to_run(row)
+
+
+def _counts(connection: sa.Connection, run_ids: Sequence[str]) -> dict[str, Counts]:
+    counted: dict[str, Counts] = {run_id: {} for run_id in run_ids}
+    for run_id, state, count in connection.execute(_COUNTS, {"run_ids": list(run_ids)}):
+        counted[run_id][State(state)] = count
+    return counted
 
 
 def _columns(planned: Sequence[Task]) -> dict[str, Sequence[Any]]:
