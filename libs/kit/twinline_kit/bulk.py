@@ -16,7 +16,7 @@ from twinline_kit.db import UtcDateTime
 Spelling = Callable[[Sequence[Any]], Sequence[Any]]
 Statement = sa.Insert | sa.Update
 
-_SIZES = tuple(2**power for power in range(7, -1, -1))
+_SIZES = tuple(2**power for power in range(9, -1, -1))
 """Rows of one statement for SQLite: few sizes, as each is a statement to prepare. 32,766 parameters are the most."""
 
 

@@ -101,7 +101,7 @@ class DispatchStream(Cuttable):
     @property
     def hesitant(self) -> bool:
         """Whether a report may have to wait for `room`, or its agent's are shed."""
-        return self.full or bool(self._shed)
+        return bool(self._shed) or self.full
 
     @property
     def overfull(self) -> bool:

@@ -174,24 +174,27 @@ class Router:
     async def dispatch(self, dispatcher: DispatchStream, request: pb.DispatchRequest) -> None:
         """Do what a dispatcher wants, at once for agents that are here. The others are for `find`."""
         not_here: list[tuple[str, Parcel]] = []
-        count = 0
+        count, size = 0, request.ByteSize()
         for batch in request.batches:
             work = batch.work if batch.HasField("work") else None
             too_large, shared = _too_large(work), values.size(work.env) if work else 0
+            # What any of the tasks brings along is part of the request.
+            fits = work is None or shared + size <= values.LARGEST_TOTAL
             for task in batch.tasks:
                 count += 1
                 if count % _BREATHE == 0:
                     await asyncio.sleep(0)
                 agent_id = task.agent_id
                 parcel = Parcel(task.task_id, work, task.from_offset, task.env, task.withdraw)
-                if refusal := too_large or (work and _env_too_large(shared, task)) or self._no_route_left(parcel):
+                too_much = too_large or ("" if fits else _env_too_large(shared, task))
+                if refusal := too_much or self._no_route_left(parcel):
                     self._refuse(dispatcher, agent_id, parcel, refusal)
                 elif stream := self._streams.get(agent_id):
                     self._hand(dispatcher, stream, parcel)
                 else:
                     not_here.append((agent_id, parcel))
         if not_here:
-            self._look_up(dispatcher, not_here, dispatcher.lookup.room(request.ByteSize()))
+            self._look_up(dispatcher, not_here, dispatcher.lookup.room(size))
         for orders in request.orders:
             self._order(dispatcher, orders)
 
@@ -213,20 +216,15 @@ class Router:
 
         An agent reports only on tasks that were delivered to it: the others' results are not for it to write.
         """
-        size = said.ByteSize()
-        self._held += size
         forged = 0
-        try:
-            for report in said.reports:
-                route = self._routes.get(report.task_id)
-                if route is None:
-                    continue
-                if route.agent_id != agent_id:
-                    forged += 1
-                elif not route.dispatcher.hesitant or await self._fits(route.dispatcher, agent_id):
-                    self._report(route, report)
-        finally:
-            self._held -= size
+        for report in said.reports:
+            route = self._routes.get(report.task_id)
+            if route is None:
+                continue
+            if route.agent_id != agent_id:
+                forged += 1
+            elif not route.dispatcher.hesitant or await self._fits(route.dispatcher, agent_id, said):
+                self._report(route, report)
         return forged
 
     # --- peers
@@ -271,12 +269,18 @@ class Router:
             del self._routes[report.task_id]
         route.dispatcher.report(route.agent_id, report)
 
-    async def _fits(self, dispatcher: DispatchStream, agent_id: str) -> bool:
-        """Wait for room on the stream; False when the agent's reports are shed."""
+    async def _fits(self, dispatcher: DispatchStream, agent_id: str, said: agents_pb2.Report) -> bool:
+        """Wait for room on the stream, with all that the agent `said`; False when the agent's reports are shed."""
         if dispatcher.sheds(agent_id):
             return False
-        if dispatcher.full and (self._held > MOST_HELD or not await dispatcher.room(within=PATIENCE)):
-            dispatcher.shed(agent_id)
+        if dispatcher.full:
+            size = said.ByteSize()
+            self._held += size
+            try:
+                if self._held > MOST_HELD or not await dispatcher.room(within=PATIENCE):
+                    dispatcher.shed(agent_id)
+            finally:
+                self._held -= size
         return not dispatcher.sheds(agent_id)
 
     def _hand(self, dispatcher: DispatchStream, stream: AgentStream, parcel: Parcel) -> None:
@@ -371,9 +375,7 @@ def _too_large(work: agents_pb2.Work | None) -> str:
 
 def _env_too_large(shared: int, task: pb.AgentTask) -> str:
     """`shared` is the size of what the work brings along; the task's own comes on top."""
-    if shared + task.ByteSize() <= values.LARGEST_TOTAL or (
-        (size := shared + values.size(task.env)) <= values.LARGEST_TOTAL
-    ):
+    if (size := shared + values.size(task.env)) <= values.LARGEST_TOTAL:
         return ""
     return f"the task's environment has {size} bytes, more than {values.LARGEST_TOTAL}: make it smaller"
 

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Literal
 
 import grpc.aio
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -227,7 +228,7 @@ class AgentLine:
         ):
             task.interrupted(_REASONS.get(report.end))
         else:
-            task.is_on_host(_time(report.start_time), running=report.state != TaskReport.STATE_ACCEPTED)
+            task.is_on_host(_time(report, "start_time"), running=report.state != TaskReport.STATE_ACCEPTED)
 
     def _absent(self, task: ActiveTask) -> None:
         task.absent()
@@ -313,9 +314,12 @@ def _end(report: agents_pb2.TaskReport) -> End:
     never_started = reason is Reason.CANCELED and not report.HasField("start_time")
     return End(
         reason, None if never_started else report.exit_status, report.signal, report.output_truncated,
-        _time(report.start_time), _time(report.end_time),
+        _time(report, "start_time"), _time(report, "end_time"),
     )  # fmt: skip
 
 
-def _time(stamp: Timestamp) -> datetime | None:
+def _time(report: agents_pb2.TaskReport, field: Literal["start_time", "end_time"]) -> datetime | None:
+    if not report.HasField(field):
+        return None
+    stamp: Timestamp = getattr(report, field)
     return host_time(stamp.seconds + stamp.nanos / 1e9)

@@ -219,7 +219,6 @@ class Recorder:
         failures = 0
         while drafts := self._still_followed(drafts):
             try:
-                await asyncio.to_thread(self._complete, drafts)
                 lost = await asyncio.to_thread(self._record, drafts)
             except Exception:
                 failures += 1
@@ -250,7 +249,7 @@ class Recorder:
         return drafts
 
     def _complete(self, drafts: Sequence[_Draft]) -> None:
-        """Join the output and take its digest along; in a thread, and once for each draft however often called."""
+        """Join the output and take its digest along; once for each draft however often called."""
         for draft in drafts:
             if not draft.complete:
                 self._add_output(draft)
@@ -271,6 +270,7 @@ class Recorder:
 
     def _record(self, drafts: Sequence[_Draft]) -> set[str]:
         """Write a batch, in a thread. Answer the ids that are left to another."""
+        self._complete(drafts)
         runs = {draft.result.run_id: draft.task.run for draft in drafts}
         results = [draft.result for draft in drafts]
         return self._results.record(results, follows=lambda run_id: not runs[run_id].released)
@@ -318,7 +318,6 @@ class Recorder:
         self._note_arrivals()
         while self._dirty:
             drafts = self._take_batch()
-            await asyncio.to_thread(self._complete, drafts)
             self._after(drafts, await asyncio.to_thread(self._record, drafts))
         for run_id in self._runs_to_close:
             await asyncio.to_thread(self._results.close_run, run_id, at=self._clock())
