@@ -3,6 +3,7 @@
 What they need is imported when they run, so that the tests of one member need no other member installed.
 """
 
+import importlib.util
 import resource
 import signal
 from collections.abc import AsyncIterator, Iterator
@@ -26,6 +27,34 @@ for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
 # Hundreds of agents are played within this process: as many files as it may have, where a login gives 1,024.
 _, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (_hard, _hard))
+
+
+GONE_WITHIN = 20.0
+"""Seconds after the last test in which all that the tests started must have ended."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail the whole run when it leaves a process behind: one that knows a folder of the run's own."""
+    if hasattr(session.config, "workerinput") or importlib.util.find_spec("twinline_suite") is None:
+        return  # other workers are at their tests still; or the tests of one member are run alone
+    from twinline_suite.demo import processes
+
+    folder: Path = session.config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
+    if left := processes.gone(folder, within=GONE_WITHIN):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        terminal = session.config.get_terminal_writer()
+        terminal.line()
+        for pid in left:
+            terminal.line(f"left behind: process {pid}, {_command(pid)}", red=True)
+        processes.kill(folder)
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return "(ended by now)"
 
 
 @pytest.fixture(scope="session")
