@@ -29,7 +29,8 @@ from twinline_kit import files
 from twinline_kit.errors import FailedPrecondition, Unavailable
 
 _BUSY_TIMEOUT = 30  # seconds to wait for another writer
-_POOL = {"pool_size": 8, "max_overflow": 24, "pool_timeout": 30}
+# More than asyncio has threads, 32 at most, so that a service's heartbeat, which has its own, never waits for one.
+_POOL = {"pool_size": 8, "max_overflow": 32, "pool_timeout": 30}
 # Errors are logged with their statement, and what is stored with it is sealed keys, hashes and people's inputs.
 _SILENT = {"hide_parameters": True}
 

@@ -126,18 +126,19 @@ async def test_a_replica_that_stops_while_the_database_is_away_ends_as_others_do
     assert OwnerStore(engine).beats().keys() == {"b"}
 
 
+@pytest.mark.parametrize("threads", [2, 32])
 async def test_a_replica_beats_on_while_more_calls_than_it_has_threads_wait_for_the_database(
-    start_executor: Start, shared_database: str, engine: sa.Engine
+    start_executor: Start, shared_database: str, engine: sa.Engine, threads: int
 ) -> None:
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(threads))
     async with start_executor(shared_database, replica="b") as executor:
         await beats_again(OwnerStore(engine), "b", times=1)
         with psycopg.connect(sa.make_url(shared_database).set(drivername="postgresql").render_as_string()) as holder:
             holder.execute("LOCK TABLE targets IN ACCESS EXCLUSIVE MODE")
-            listing = [executor.targets.ListTargets(targets_pb2.ListTargetsRequest()) for _ in range(8)]
-            await eventually(lambda: waiting_for_locks(engine) == 2)
+            listing = [executor.targets.ListTargets(targets_pb2.ListTargetsRequest()) for _ in range(4 * threads)]
+            await eventually(lambda: waiting_for_locks(engine) == threads)
             await beats_again(OwnerStore(engine), "b", times=3)
-        assert [len((await each).targets) for each in listing] == [0] * 8
+        assert [len((await each).targets) for each in listing] == [0] * 4 * threads
 
 
 def waiting_for_locks(engine: sa.Engine) -> int:

@@ -5,6 +5,8 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +15,16 @@ from tests.unit.journal.host import Host, alive, framed, last_status
 from twinline_journal import Reason, State, cancel_command, run_command
 from twinline_journal.remote import runner
 
+BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 STUBBORN = "trap '' TERM; sleep 300 & echo $$ $!; while :; do wait; done"
+
+
+@pytest.fixture
+def stranger() -> Iterator[int]:
+    """A process in a group of its own that is no task's."""
+    with subprocess.Popen(["sleep", "300"], start_new_session=True) as process:
+        yield process.pid
+        process.kill()
 
 
 async def test_an_exit_status_is_told_as_it_is(host: Host) -> None:
@@ -123,6 +134,7 @@ async def test_a_host_that_is_slow_to_start_a_script_ends_it_too(host: Host, slo
         host.journal.cancel("task-1")
     ended = await host.ended()
     assert (ended.reason, ended.signal) == (reason, signal.SIGTERM if slow == "setsid" else None)
+    assert slow == "setsid" or (ended.exit_status, ended.started) == (None, None)  # for it never ran
     await eventually(lambda: host.processes() == [])
 
 
@@ -172,6 +184,45 @@ async def test_a_reboot_interrupts(host: Host) -> None:
     host.file("pid").write_text("\n".join([text[0][:-8] + "00000000", *text[1:], ""]))
     assert (host.told().state, host.told().reason) == (State.INTERRUPTED, Reason.HOST_REBOOTED)
     assert host.start("echo again").state is State.INTERRUPTED
+
+
+async def test_a_group_that_has_the_number_after_a_reboot_is_let_alone(host: Host, stranger: int) -> None:
+    host.start("sleep 300", kill_after=0.3)
+    await eventually(lambda: host.mark("group") > 0)
+    await ended_by_force(host)
+    marks = host.file("pid").read_text().replace(f"group {host.mark('group')} ", f"group {stranger} ")
+    host.file("pid").write_text(marks.replace(BOOT, "an-earlier-boot"))
+    assert last_status(host.remote(cancel_command("task-1")).stderr).reason is Reason.HOST_REBOOTED
+    await eventually(lambda: host.processes() == [])
+    assert alive(stranger)
+
+
+async def test_a_group_that_got_the_number_later_is_let_alone(host: Host, stranger: int) -> None:
+    host.start("sleep 300", kill_after=0.3)
+    await eventually(lambda: host.mark("group") > 0)
+    await ended_by_force(host)
+    marks = host.file("pid").read_text().replace(f"group {host.mark('group')} ", f"group {stranger} ")
+    host.file("pid").write_text(marks)
+    assert last_status(host.remote(cancel_command("task-1")).stderr).reason is Reason.PROCESS_GONE
+    await eventually(lambda: host.processes() == [])
+    assert alive(stranger)
+
+
+async def ended_by_force(host: Host) -> None:
+    for pid in host.processes():
+        os.kill(pid, signal.SIGKILL)
+    await eventually(lambda: host.processes() == [])
+
+
+async def test_what_a_script_left_behind_is_let_alone_by_a_cancel_after_its_end(host: Host) -> None:
+    slow = host.folder / "bin/dd"
+    slow.write_text(f'#!/bin/sh\ncase $* in *of=exit*) sleep 2 ;; esac\nexec {shutil.which("dd")} "$@"\n')
+    slow.chmod(0o700)
+    host.start("sleep 300 & echo $!", kill_after=0.3)
+    await host.said(b"\n")
+    await eventually(lambda: not alive(host.mark("group")))
+    assert last_status(host.remote(cancel_command("task-1")).stderr).state is State.RUNNING
+    assert ((await host.ended()).reason, alive(int(host.output()))) == (Reason.EXITED, True)
 
 
 async def test_a_task_accepted_before_a_reboot_is_not_started_after_it(host: Host) -> None:

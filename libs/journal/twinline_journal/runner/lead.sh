@@ -41,11 +41,12 @@ read_clock() {
     clock=$((${clock%.*} * 100 + 1${clock#*.} - 100))       # "08" would be a bad octal number
 }
 
-# It tells its numbers before it looks at `stop`, `cancel` does it the other way round: one of the two always sees the
-# other. Who wants to end it then waits for the group that it makes next, so what may take long comes before. The working
+# It tells its numbers before it looks at `stop` again, `cancel` does it the other way round: one of the two always sees
+# the other. Who wants to end it then waits for the group that it makes next, so what may take long comes before. The working
 # directory is the task's.
 lead() {
     account
+    [ ! -e stop ] || exit 0
     since $$; read_clock
     epoch=$(date +%s.%N); case $epoch in *[!0-9.]* | *.) epoch=${epoch%%.*} ;; esac
     echo "group $$ $since ${epoch:-0} $clock" >>pid || exit 126

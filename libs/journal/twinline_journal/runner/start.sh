@@ -60,7 +60,7 @@ start() {
     { [ "$verb" = start ] || open_bell; } && open_pipe || discard "cannot make a pipe in $dir: its file system has none"
     receive
     env=$(printf '%b\n=' "$env"; command -v setsid)    # both by one process
-    case ${env##*$newline} in = | =/*) group=${env##*$newline=} ;; *) discard 'this host is short of processes' ;; esac
+    case ${env##*$newline} in =*) group=${env##*$newline=} ;; *) discard 'this host is short of processes' ;; esac
     exec 6<<EOF
 ${env%$newline*}
 exec 6<&-; exec ${group:+"$group"} "\$@"

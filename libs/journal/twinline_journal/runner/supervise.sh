@@ -151,18 +151,22 @@ finish_copy() {
 drain() { cat <&4 >/dev/null 2>&1 4<&- 7>&- 9>&- & }
 
 conclude() {
-    reason=exited
+    reason=exited status=$1
     [ "$2" = 0 ] || reason=signaled
     read_pid; read_clock; sum=
     [ -z "$began" ] || add "$began" $((clock - began_at))
-    [ ! -e stop ] || { plain stop && read -r reason <stop || reason=canceled; wait_for_group; }
+    if [ -e stop ]; then
+        plain stop && read -r reason <stop || reason=canceled
+        [ -n "$began" ] || status=      # the script never ran
+        wait_for_group
+    fi
     kill "$watchdog" 2>/dev/null
     wait "$watchdog"
     lost=0
     finish_copy
     measure
     [ "$dropped" -gt 0 ] || dropped=$lost
-    until record "reason=$reason status=$1 signal=$2 size=$size dropped=$dropped started=$began ended=$sum"; do
+    until record "reason=$reason status=$status signal=$2 size=$size dropped=$dropped started=$began ended=$sum"; do
         [ -d "$dir" ] || exit 1     # somebody removed the journal
         sleep 5                     # a full disk: the outcome is worth waiting for room
     done
@@ -185,18 +189,20 @@ $1
 EOF
 }
 
-# TERM to the whole group, KILL to what is left after the grace.
+# TERM to the whole group, KILL to what is left after the grace. Only while the script itself lives is the group surely
+# ours: its number may be another's after a reboot, or long after the script's end.
 end() {
-    read_task; read_pid; read_clock; deadline=$((clock + kill_after))
+    read_task; read_boot; read_pid; read_clock; deadline=$((clock + kill_after))
+    [ "$boot" = "$host_boot" ] || return 0
     while alive "$lead" "$lead_since"; do
-        ! kill -TERM "-$lead" 2>/dev/null || break
+        if kill -TERM "-$lead" 2>/dev/null; then wait_for_group; return; fi
         read_clock                  # it has told its number, and makes its group next
         [ "$clock" -lt "$deadline" ] || { kill -KILL "-$lead" 2>/dev/null || kill -KILL "$lead"; return; }
         nap 5
     done
-    wait_for_group
 }
 
+# What is left of a group that was ours a moment ago.
 wait_for_group() {
     read_clock; deadline=$((clock + kill_after))
     while [ -n "$lead" ] && group_alive; do
