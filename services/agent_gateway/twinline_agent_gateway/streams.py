@@ -22,7 +22,12 @@ from twinline_kit.times import duration
 
 log = logging.getLogger(__name__)
 
-WRITERS = 64
+WRITERS = 256
+"""As many as an executor's batch has tasks: what came together leaves in one go, and the answers come together too.
+
+With a quarter of them a run of a thousand agents takes an eighth more of the processor.
+"""
+
 MOST_DELIVERIES = 1024
 """Deliveries with work that may wait for one agent."""
 
