@@ -46,7 +46,7 @@ class Status:
     """A task as its host knows it.
 
     `reason` is None until the task is final. `exit_status` is 128 + n after signal n (`signal` is then n), and None for
-    a task canceled before its start. Times are seconds since the epoch by the host's clock, sizes are bytes.
+    a task that was ended before its script ran. Times are seconds since the epoch by the host's clock, sizes are bytes.
     """
 
     task_id: str
@@ -136,7 +136,8 @@ def _alive(mark: list[str] | None) -> bool:
     except OSError:
         return False
     fields = stat[stat.rindex(b")") + 2 :].split()  # the name in brackets may hold anything
-    return fields[0] not in (b"Z", b"X") and fields[19].decode() == mark[1]
+    gone = fields[0] == b"X" or (fields[0] == b"Z" and int(fields[17]) <= 1)  # its first thread may end before others
+    return not gone and fields[19].decode() == mark[1]
 
 
 def _status(task_id: str, state: State, words: Mapping[str, str]) -> Status:

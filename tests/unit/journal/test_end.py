@@ -4,6 +4,8 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.peers.eventually import eventually
-from tests.unit.journal.host import Host, alive, framed, last_status
+from tests.unit.journal.host import Host, alive, command_line, framed, last_status
 from twinline_journal import Reason, State, cancel_command, run_command
 from twinline_journal.remote import runner
 
@@ -123,7 +125,7 @@ async def test_a_task_canceled_while_it_starts_never_hangs_nor_runs_twice(host: 
 
 
 @pytest.mark.parametrize("reason", [Reason.CANCELED, Reason.TIMED_OUT])
-@pytest.mark.parametrize("slow", ["id", "setsid"])
+@pytest.mark.parametrize("slow", ["id", "date", "setsid"])
 async def test_a_host_that_is_slow_to_start_a_script_ends_it_too(host: Host, slow: str, reason: Reason) -> None:
     tool = host.folder / "bin" / slow
     tool.write_text(f'#!/bin/sh\ncase $* in *supervise*) ;; *) sleep 1.5 ;; esac\nexec {shutil.which(slow)} "$@"\n')
@@ -131,7 +133,7 @@ async def test_a_host_that_is_slow_to_start_a_script_ends_it_too(host: Host, slo
     host.environ["LOGNAME"] = ""
     host.start("sleep 20", timeout=0.5 if reason is Reason.TIMED_OUT else 60)
     if reason is Reason.CANCELED:
-        await eventually(lambda: host.mark("supervisor" if slow == "id" else "group") > 0)
+        await eventually(lambda: host.mark("group" if slow == "setsid" else "supervisor") > 0)
         host.journal.cancel("task-1")
     ended = await host.ended()
     assert (ended.reason, ended.signal) == (reason, signal.SIGTERM if slow == "setsid" else None)
@@ -191,8 +193,10 @@ async def test_a_group_that_has_the_number_after_a_reboot_is_let_alone(host: Hos
     host.start("echo up; sleep 300", kill_after=0.3)
     await host.said(b"up")
     await eventually(lambda: all_killed(host))
-    marks = host.file("pid").read_text().replace(f"group {host.mark('group')} ", f"group {stranger} ")
-    host.file("pid").write_text(marks.replace(BOOT, "an-earlier-boot"))
+    *marks, group = host.file("pid").read_text().splitlines()
+    since = Path(f"/proc/{stranger}/stat").read_text().rpartition(")")[2].split()[19]
+    group = " ".join(["group", str(stranger), since, *group.split()[3:]])  # one that was made as long after the boot
+    host.file("pid").write_text("\n".join([*marks, group, ""]).replace(BOOT, "an-earlier-boot"))
     assert last_status(host.remote(cancel_command("task-1")).stderr).reason is Reason.HOST_REBOOTED
     await eventually(lambda: host.processes() == [])
     assert alive(stranger)
@@ -218,15 +222,58 @@ def all_killed(host: Host) -> bool:
     return not found
 
 
+def held_up(host: Host, tool: str, condition: str, *, afterwards: bool = False) -> None:
+    """Let calls of a tool whose words meet the condition make a file `waits`, and wait for one, `go`."""
+    waits = f"touch '{host.folder}/waits'; until [ -e '{host.folder}/go' ]; do sleep 0.05; done"
+    work = f'{shutil.which(tool)} "$@"; status=$?'
+    steps = [work, waits] if afterwards else [waits, work]
+    wrapper = host.folder / "bin" / tool
+    wrapper.write_text(f"#!/bin/sh\ncase $* in {condition}) {'; '.join(steps)} ;; *) {work} ;; esac\nexit $status\n")
+    wrapper.chmod(0o700)
+
+
 async def test_what_a_script_left_behind_is_let_alone_by_a_cancel_after_its_end(host: Host) -> None:
-    slow = host.folder / "bin/dd"
-    slow.write_text(f'#!/bin/sh\ncase $* in *of=exit*) sleep 2 ;; esac\nexec {shutil.which("dd")} "$@"\n')
-    slow.chmod(0o700)
+    held_up(host, "dd", "*of=exit*")
     host.start("sleep 300 & echo $!", kill_after=0.3)
-    await host.said(b"\n")
-    await eventually(lambda: not alive(host.mark("group")))
+    await eventually((host.folder / "waits").exists)
     assert last_status(host.remote(cancel_command("task-1")).stderr).state is State.RUNNING
+    await eventually(lambda: not any(b"\0end\0" in command_line(pid) for pid in host.processes()))
+    (host.folder / "go").touch()
     assert ((await host.ended()).reason, alive(int(host.output()))) == (Reason.EXITED, True)
+
+
+async def test_a_cancel_at_a_scripts_end_lets_what_it_left_behind_clean_up(host: Host) -> None:
+    held_up(host, "awk", "*", afterwards=True)
+    cleaned = host.folder / "cleaned"
+    host.start(f"(trap 'echo >\"{cleaned}\"; exit' TERM; while :; do sleep 0.05; done) & echo on", kill_after=5)
+    await host.said(b"on")
+    await eventually((host.folder / "waits").exists)
+    host.journal.cancel("task-1")
+    (host.folder / "go").touch()
+    assert ((await host.ended()).reason, cleaned.exists()) == (Reason.CANCELED, True)
+    await eventually(lambda: host.processes() == [])
+
+
+async def test_a_script_whose_first_thread_has_ended_is_ended_too(host: Host) -> None:
+    threads = """
+        import ctypes, threading, time
+        threading.Thread(target=time.sleep, args=(300,)).start()
+        print("on", flush=True)
+        ctypes.CDLL(None).syscall(EXIT, 0)
+    """
+    number = {"x86_64": 60, "aarch64": 93}[os.uname().machine]
+    source = textwrap.dedent(threads).replace("EXIT", str(number))
+    host.start(f"#!{sys.executable}\n{source}", kill_after=0.3)
+    await host.said(b"on")
+    await eventually(lambda: state_of(host.mark("group")) == "Z")
+    assert host.told().state is State.RUNNING
+    host.journal.cancel("task-1")
+    assert (await host.ended()).reason == Reason.CANCELED
+    await eventually(lambda: host.processes() == [])
+
+
+def state_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 async def test_a_task_accepted_before_a_reboot_is_not_started_after_it(host: Host) -> None:

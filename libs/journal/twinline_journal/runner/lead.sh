@@ -15,7 +15,7 @@
 #            lead       line 3: process group, its start time, when, and when by the clock that never jumps
 #   work/    start, or else lead: where the script begins; emptied at the end
 #   output   the copier, a `cat`: the script's stdout and stderr, append only
-#   stop     cancel, or the watchdog: why the script is being ended
+#   stop     cancel, or the watchdog: why the script is being ended; `end`: that its group was told
 #   exit     supervise  one line, by one write; without its newline it does not count
 # Values of a task's environment are in none of them: they go from `start` to `lead` through a pipe, or where a shell
 # keeps here-documents in files, through one without a name.
@@ -25,14 +25,15 @@
 # of a second, for sh has no fractions.
 set -u
 
-# $since = start time of process $1, $pgrp its group, $mode its state; fails when it is gone or a zombie. The name in
-# /proc/PID/stat may hold anything, blanks, brackets and newlines too, so fields are counted from the last bracket.
+# $since = start time of process $1, $pgrp its group, $mode its state; fails when it is gone or a zombie, which one whose
+# first thread has ended before others is not. The name in /proc/PID/stat may hold anything, blanks, brackets and newlines
+# too, so fields are counted from the last bracket.
 since() {
     since= pgrp= mode= stat= part=
     [ -r "/proc/$1/stat" ] || return 1
     { while read -r part; do stat="$stat $part"; done <"/proc/$1/stat"; } 2>/dev/null
     set -- ${stat##*) }
-    [ $# -ge 20 ] && [ "$1" != Z ] && [ "$1" != X ] && since=${20} pgrp=$3 mode=$1
+    [ $# -ge 20 ] && [ "$1" != X ] && { [ "$1" != Z ] || [ "${18}" -gt 1 ]; } && since=${20} pgrp=$3 mode=$1
 }
 
 # $clock never jumps when somebody sets the time.
@@ -46,9 +47,9 @@ read_clock() {
 # directory is the task's.
 lead() {
     account
+    epoch=$(date +%s.%N); case $epoch in *[!0-9.]* | *.) epoch=${epoch%%.*} ;; esac
     [ ! -e stop ] || exit 0
     since $$; read_clock
-    epoch=$(date +%s.%N); case $epoch in *[!0-9.]* | *.) epoch=${epoch%%.*} ;; esac
     echo "group $$ $since ${epoch:-0} $clock" >>pid || exit 126
     [ ! -e stop ] || exit 0
     exec </dev/null >&5 2>&1 4<&- 5>&- 7>&- 9>&-

@@ -156,8 +156,11 @@ conclude() {
     read_pid; read_clock; sum=
     [ -z "$began" ] || add "$began" $((clock - began_at))
     if [ -e stop ]; then
-        plain stop && read -r reason <stop || reason=canceled
+        told=
+        plain stop && { read -r reason && { read -r told || :; }; } <stop || reason=canceled
         [ -n "$began" ] || status=      # the script never ran
+        # It ended by itself just before anybody told it to: those in its group have heard nothing yet.
+        [ -n "$told" ] || [ -z "$lead" ] || kill -TERM "-$lead" 2>/dev/null
         wait_for_group
     fi
     kill "$watchdog" 2>/dev/null
@@ -190,10 +193,11 @@ EOF
 }
 
 # TERM to the whole group, KILL to what is left after the grace. Only while the script itself lives is the group surely
-# ours: its number may be another's after a reboot, or long after the script's end.
+# ours: its number may be another's after a reboot, or long after the script's end. The mark in `stop` is for `conclude`.
 end() {
     read_task; read_boot; read_pid; read_clock; deadline=$((clock + kill_after))
-    [ "$boot" = "$host_boot" ] || return 0
+    [ "$boot" = "$host_boot" ] && alive "$lead" "$lead_since" || return 0
+    ! plain stop || echo told >>stop
     while alive "$lead" "$lead_since"; do
         if kill -TERM "-$lead" 2>/dev/null; then wait_for_group; return; fi
         read_clock                  # it has told its number, and makes its group next
