@@ -2,7 +2,7 @@
 
 It speaks the agents' own messages with the same mTLS, and says in them all that an agent needs to run a task, so that
 the same simulated agents do the same for both sides of the comparison; it stores nothing, knows nobody and checks
-nothing but the certificate. 64 writers, because a task for each stream costs a fifth more.
+nothing but the certificate. As many writers as the gateway has: a task for each stream costs a fifth more.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import grpc
 from bench.fleet import cpu_seconds, read_lines
 from twinline.agent_gateway.v1 import agents_pb2 as pb
 from twinline.agent_gateway.v1 import agents_pb2_grpc as rpc
+from twinline_agent_gateway.streams import WRITERS
 from twinline_journal.spec import MAX_OUTPUT
 from twinline_kit import process, tls
 from twinline_kit.ids import new_id, new_ids
 
-WRITERS = 64
 OPTIONS = [
     ("grpc.http2.bdp_probe", 0),
     ("grpc.max_concurrent_streams", 100_000),

@@ -177,7 +177,8 @@ class Router:
         count, size = 0, request.ByteSize()
         for batch in request.batches:
             work = batch.work if batch.HasField("work") else None
-            too_large, shared = _too_large(work), values.size(work.env) if work else 0
+            weight, shared = (work.ByteSize(), values.size(work.env)) if work else (0, 0)
+            too_large = _too_large(weight)
             # What any of the tasks brings along is part of the request.
             fits = work is None or shared + size <= values.LARGEST_TOTAL
             for task in batch.tasks:
@@ -185,7 +186,7 @@ class Router:
                 if count % _BREATHE == 0:
                     await asyncio.sleep(0)
                 agent_id = task.agent_id
-                parcel = Parcel(task.task_id, work, task.from_offset, task.env, task.withdraw)
+                parcel = Parcel(task.task_id, work, task.from_offset, task.env, task.withdraw, weight)
                 too_much = too_large or ("" if fits else _env_too_large(shared, task))
                 if refusal := too_much or self._no_route_left(parcel):
                     self._refuse(dispatcher, agent_id, parcel, refusal)
@@ -367,8 +368,8 @@ _NEVER, _LOST = Location(State.NEVER_ENROLLED, "", ""), Location(State.LOST, "",
 _TOO_MANY = f"{MOST_DELIVERIES} tasks wait for this agent already: let some of them start, then run this one again"
 
 
-def _too_large(work: agents_pb2.Work | None) -> str:
-    if work is None or (size := work.ByteSize()) <= MAX_WORK:
+def _too_large(size: int) -> str:
+    if size <= MAX_WORK:
         return ""
     return f"the work has {size} bytes, more than {MAX_WORK}: make the script or its environment smaller"
 

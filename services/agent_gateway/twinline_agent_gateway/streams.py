@@ -7,6 +7,7 @@ writers over a queue of the streams that have something to send.
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import NamedTuple
@@ -27,6 +28,13 @@ WRITERS = 256
 
 With a quarter of them a run of a thousand agents takes an eighth more of the processor.
 """
+
+LIGHT = 64 << 10
+"""Bytes of work in a message that is written beside any others."""
+
+MOST_HEAVY = 32 << 20
+"""Bytes of work in the other messages that are being written: each is in memory more than once, and stops all else here
+while it is made."""
 
 MOST_DELIVERIES = 1024
 """Deliveries with work that may wait for one agent."""
@@ -49,13 +57,15 @@ class Parcel(NamedTuple):
     env: Mapping[str, str]
     """Over that of the work."""
     withdraw: bool = False
+    size: int = 0
+    """Bytes of the work."""
 
 
 class AgentStream(Cuttable):
     """One connected agent."""
 
     __slots__ = (
-        "_closed", "_context", "_drain", "_outbox", "_parcels", "_queue", "_queued", "_works",
+        "_bytes", "_closed", "_context", "_drain", "_outbox", "_parcels", "_queue", "_queued", "_works",
         "agent_id", "epoch", "forged", "heard", "writing_since",
     )  # fmt: skip
 
@@ -74,6 +84,8 @@ class AgentStream(Cuttable):
         self._parcels: dict[str, Parcel] = {}
         self._works = 0
         """Parcels among them that bring work."""
+        self._bytes = 0
+        """Of their work."""
         self._outbox = Outbox()
         self._drain: float | None = None
         self._closed = False
@@ -88,6 +100,7 @@ class AgentStream(Cuttable):
         if more > 0 and self._works >= MOST_DELIVERIES:
             return False
         self._works += more
+        self._bytes += parcel.size - (waiting.size if waiting else 0)
         self._parcels[parcel.task_id] = parcel
         self._mark()
         return True
@@ -106,6 +119,11 @@ class AgentStream(Cuttable):
     def idle(self) -> bool:
         """Whether nothing waits and nothing is being written."""
         return not self._queued and self.writing_since is None
+
+    @property
+    def weight(self) -> int:
+        """Bytes of work in the next message, at most."""
+        return min(self._bytes, MESSAGE + MAX_WORK)
 
     async def write(self) -> None:
         """Write what waits, as one message. Only one writer at a time comes here."""
@@ -126,7 +144,7 @@ class AgentStream(Cuttable):
         """Drop what waits, and what comes: nothing can be written any more."""
         self._closed = True
         self._parcels.clear()
-        self._works = 0
+        self._works = self._bytes = 0
         self._outbox.clear()
         self._drain = None
 
@@ -150,6 +168,7 @@ class AgentStream(Cuttable):
             task_id, parcel = next(iter(self._parcels.items()))
             del self._parcels[task_id]
             self._works -= parcel.work is not None
+            self._bytes -= parcel.size
             delivery = _add(orders, parcel)
             if self._parcels:
                 room -= 128 + delivery.ByteSize()
@@ -185,6 +204,10 @@ class Writers:
         self.queue: asyncio.Queue[AgentStream] = asyncio.Queue()
         self._too_slow = too_slow
         self._writing: set[AgentStream] = set()
+        self._heavy: dict[AgentStream, int] = {}
+        """The weight of those whose heavy messages are being written, or are next."""
+        self._waiting: deque[AgentStream] = deque()
+        """Those whose heavy messages have no room beside them. No writer waits with them."""
         self._alive = 0
         self._held_up = 0
 
@@ -199,6 +222,7 @@ class Writers:
                     self._alive += 1
                     group.create_task(self._write())
                 for stream in stuck:
+                    self._leaves(stream)  # it shall not hold back the others
                     if stream.writing_since and now - stream.writing_since > self.GIVE_UP:
                         stream.cut(self._too_slow)
                 await asyncio.sleep(self.STUCK)
@@ -207,6 +231,8 @@ class Writers:
         try:
             while self._alive <= WRITERS + self._held_up:
                 stream = await self.queue.get()
+                if stream.weight > LIGHT and not self._enters(stream):
+                    continue
                 self._writing.add(stream)
                 try:
                     await stream.write()
@@ -217,5 +243,28 @@ class Writers:
                     stream.close()
                 finally:
                     self._writing.discard(stream)
+                    self._leaves(stream)
         finally:
             self._alive -= 1
+
+    def _enters(self, stream: AgentStream) -> bool:
+        """Whether its message fits beside the heavy ones; else it is written when its turn comes."""
+        if stream not in self._heavy:
+            self._waiting.append(stream)
+            self._let_in(at_once=stream)
+        return stream in self._heavy
+
+    def _leaves(self, stream: AgentStream) -> None:
+        if self._heavy.pop(stream, None) is not None:
+            self._let_in()
+
+    def _let_in(self, at_once: AgentStream | None = None) -> None:
+        """Take those that fit now, in their order; one that alone is too heavy has all the room."""
+        while self._waiting:
+            weight = self._waiting[0].weight
+            if self._heavy and sum(self._heavy.values()) + weight > MOST_HEAVY:
+                break
+            stream = self._waiting.popleft()
+            self._heavy[stream] = weight
+            if stream is not at_once:
+                self.queue.put_nowait(stream)

@@ -311,7 +311,7 @@ class AgentLine:
 
 def _end(report: agents_pb2.TaskReport) -> End:
     reason = _REASONS.get(report.end, Reason.EXITED)
-    never_started = reason is Reason.CANCELED and not report.HasField("start_time")
+    never_started = reason in (Reason.CANCELED, Reason.TIMED_OUT) and not report.HasField("start_time")
     return End(
         reason, None if never_started else report.exit_status, report.signal, report.output_truncated,
         _time(report, "start_time"), _time(report, "end_time"),

@@ -102,6 +102,16 @@ async def test_what_an_agent_says_of_the_task_of_another_is_dropped(line: AgentL
     assert (task.state, task.exit_status) == (State.FAILED, 3)
 
 
+@pytest.mark.parametrize(
+    ("end", "state"), [(Report.END_CANCELED, State.UNREACHABLE), (Report.END_TIMED_OUT, State.TIMED_OUT)]
+)
+async def test_what_never_started_has_no_exit_status(
+    line: AgentLine, gateway: Gateway, end: Report.End.ValueType, state: State
+) -> None:
+    task = await told(line, gateway, ("agent-1", Report(task_id="task-1", state=Report.STATE_FINISHED, end=end)))
+    assert (task.state, task.exit_status, task.start_time) == (state, None, None)
+
+
 async def test_an_unreadable_journal_ends_a_task_whatever_output_it_promises(line: AgentLine, gateway: Gateway) -> None:
     unreadable = Report(
         task_id="task-1",
