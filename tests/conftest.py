@@ -29,32 +29,25 @@ _, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (_hard, _hard))
 
 
-GONE_WITHIN = 20.0
-"""Seconds after the last test in which all that the tests started must have ended."""
+# The tests of one member can be run without the suite; then nobody looks for what they leave behind.
+_LOOKS = importlib.util.find_spec("twinline_suite") is not None
 
 
-@pytest.hookimpl(trylast=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Mark what the tests start."""
+    if _LOOKS:
+        from tests.peers import left_behind
+
+        left_behind.mark()
+
+
+@pytest.hookimpl(trylast=True)  # when the workers, if any, have ended
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Fail the whole run when it leaves a process behind: one that knows a folder of the run's own."""
-    if hasattr(session.config, "workerinput") or importlib.util.find_spec("twinline_suite") is None:
-        return  # other workers are at their tests still; or the tests of one member are run alone
-    from twinline_suite.demo import processes
+    """Fail the whole run when it leaves a process behind."""
+    if _LOOKS and not hasattr(session.config, "workerinput"):
+        from tests.peers import left_behind
 
-    folder: Path = session.config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
-    if left := processes.gone(folder, within=GONE_WITHIN):
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        terminal = session.config.get_terminal_writer()
-        terminal.line()
-        for pid in left:
-            terminal.line(f"left behind: process {pid}, {_command(pid)}", red=True)
-        processes.kill(folder)
-
-
-def _command(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-    except OSError:
-        return "(ended by now)"
+        left_behind.check(session, session.config._tmp_path_factory._basetemp)  # type: ignore[attr-defined]
 
 
 @pytest.fixture(scope="session")
