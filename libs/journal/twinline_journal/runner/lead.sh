@@ -43,8 +43,8 @@ read_clock() {
 }
 
 # It tells its numbers before it looks at `stop` again, `cancel` does it the other way round: one of the two always sees
-# the other. Who wants to end it then waits for the group that it makes next, so what may take long comes before. The working
-# directory is the task's.
+# the other. Who wants to end it then waits for the group that it makes next, so what may take long comes before. The
+# working directory is the task's.
 lead() {
     account
     epoch=$(date +%s.%N); case $epoch in *[!0-9.]* | *.) epoch=${epoch%%.*} ;; esac
