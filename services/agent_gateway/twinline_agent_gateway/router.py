@@ -186,7 +186,8 @@ class Router:
                 if count % _BREATHE == 0:
                     await asyncio.sleep(0)
                 agent_id = task.agent_id
-                parcel = Parcel(task.task_id, work, task.from_offset, task.env, task.withdraw, weight)
+                brought = weight + values.size(task.env) if work else 0
+                parcel = Parcel(task.task_id, work, task.from_offset, task.env, task.withdraw, brought)
                 too_much = too_large or ("" if fits else _env_too_large(shared, task))
                 if refusal := too_much or self._no_route_left(parcel):
                     self._refuse(dispatcher, agent_id, parcel, refusal)

@@ -58,7 +58,7 @@ class Parcel(NamedTuple):
     """Over that of the work."""
     withdraw: bool = False
     size: int = 0
-    """Bytes of the work."""
+    """Bytes of the work, with that environment."""
 
 
 class AgentStream(Cuttable):
@@ -231,8 +231,10 @@ class Writers:
         try:
             while self._alive <= WRITERS + self._held_up:
                 stream = await self.queue.get()
-                if stream.weight > LIGHT and not self._enters(stream):
-                    continue
+                if (weight := stream.weight) > LIGHT:
+                    if not self._enters(stream):
+                        continue
+                    self._heavy[stream] = weight  # more may wait for it by now than when it was let in
                 self._writing.add(stream)
                 try:
                     await stream.write()

@@ -141,6 +141,14 @@ async def test_a_host_that_is_slow_to_start_a_script_ends_it_too(host: Host, slo
     await eventually(lambda: host.processes() == [])
 
 
+async def test_a_cancel_whose_first_word_a_full_disk_did_not_take_is_one(host: Host) -> None:
+    host.start("echo up; sleep 300")
+    await host.said(b"up")
+    host.file("stop").touch()
+    host.journal.cancel("task-1")
+    assert (await host.ended()).reason == Reason.CANCELED
+
+
 async def test_cancel_of_an_ended_task_changes_nothing(host: Host) -> None:
     ended = await host.run("true")
     host.journal.cancel("task-1")

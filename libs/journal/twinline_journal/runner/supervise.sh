@@ -158,6 +158,7 @@ conclude() {
     if [ -e stop ]; then
         told=
         plain stop && { read -r reason && { read -r told || :; }; } <stop || reason=canceled
+        case $reason in canceled | timed_out) ;; *) reason=canceled told= ;; esac   # a full disk left it empty
         [ -n "$began" ] || status=      # the script never ran
         # It ended by itself just before anybody told it to: those in its group have heard nothing yet.
         [ -n "$told" ] || [ -z "$lead" ] || kill -TERM "-$lead" 2>/dev/null
@@ -198,12 +199,13 @@ end() {
     read_task; read_boot; read_pid; read_clock; deadline=$((clock + kill_after))
     [ "$boot" = "$host_boot" ] && alive "$lead" "$lead_since" || return 0
     ! plain stop || echo told >>stop
-    while alive "$lead" "$lead_since"; do
-        if kill -TERM "-$lead" 2>/dev/null; then wait_for_group; return; fi
+    while ! kill -TERM "-$lead" 2>/dev/null; do
         read_clock                  # it has told its number, and makes its group next
         [ "$clock" -lt "$deadline" ] || { kill -KILL "-$lead" 2>/dev/null || kill -KILL "$lead"; return; }
         nap 5
+        alive "$lead" "$lead_since" || return 0
     done
+    wait_for_group
 }
 
 # What is left of a group that was ours a moment ago.
